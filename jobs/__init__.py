@@ -1,0 +1,1 @@
+"""How data moves: one file a job, one folder a domain.  `python -m jobs` lists them."""

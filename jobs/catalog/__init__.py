@@ -1,0 +1,1 @@
+"""Jobs of the catalog: products and their photos."""

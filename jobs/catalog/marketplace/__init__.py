@@ -1,0 +1,1 @@
+"""A made-up marketplace to try the pipeline with: products, their photos and titles, and shoppers who look for them."""

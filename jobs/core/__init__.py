@@ -1,0 +1,1 @@
+"""What every job shares: options, session, lake, run record, console."""

@@ -1,0 +1,206 @@
+"""How a job runs: options in, one session, one run record out, and a line that a person can read."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, date, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import NoReturn
+
+import psutil
+from pyspark.sql import SparkSession
+
+from jobs.core.console import open_console, progress_bar, quieten_process
+from jobs.core.lake import Lake
+from jobs.core.options import AnyOptions, DatedOptions, JobOptions, OptionsError, parse_options
+from jobs.core.session import open_session
+from schemas import JOB_RUNS
+
+__all__ = ["DatedOptions", "JobError", "JobOptions", "JobRun", "JobSkipped", "main"]
+
+# The exit status that says "nothing to do here, skip what follows"; Airflow's operators know the same number.
+EXIT_SKIPPED = 99
+
+
+class JobError(Exception):
+    """The job cannot go on; the message says what was expected, what came, and what to do."""
+
+
+class JobSkipped(Exception):  # noqa: N818 - an outcome, not an error
+    """There is nothing for this job, nor for those after it, to do; the message says why."""
+
+
+class JobRun:
+    """One execution of a job: its session, its lake, and the record that it leaves in `job_runs`.
+
+    Args:
+        name: Domain and job, as on the command line.
+        options: The validated options.
+        console: Where people read.
+    """
+
+    def __init__(self, name: str, options: JobOptions) -> None:
+        self.name = name
+        self.options = options
+        self.console = open_console()
+        self.run_id = options.run_id or f"manual-{uuid.uuid4().hex[:12]}"
+        self._started = psutil.Process().create_time()
+        self._counts: dict[str, int | None] = {"rows_in": None, "rows_out": None, "rows_rejected": None}
+        self._seconds: dict[str, float] = {}
+        self._figures: dict[str, float] = {}
+        self._notes: list[str] = []
+        self._verdict = "succeeded"
+
+    @cached_property
+    def spark(self) -> SparkSession:
+        """The session, opened on first use."""
+        session = open_session(f"make {self.name}")
+        jvm_started = session._jvm.java.lang.management.ManagementFactory.getRuntimeMXBean().getStartTime() / 1000
+        self._started = min(self._started, jvm_started)
+        self._seconds["startup"] = time.time() - self._started
+        return session
+
+    @cached_property
+    def lake(self) -> Lake:
+        """The lake that the options name."""
+        return Lake(self.spark, self.options.lake)
+
+    @property
+    def logical_date(self) -> date | None:
+        """The date that the run is for."""
+        return getattr(self.options, "date", None)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the block's wall seconds to the stage of that name."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add_seconds(name, time.perf_counter() - start)
+
+    def add_seconds(self, stage: str, seconds: float) -> None:
+        """Add seconds that were measured elsewhere, in a worker say."""
+        self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
+
+    def count(
+        self, *, rows_in: int | None = None, rows_out: int | None = None, rows_rejected: int | None = None
+    ) -> None:
+        """Record what came, what was accepted or written, and what was refused."""
+        given = {"rows_in": rows_in, "rows_out": rows_out, "rows_rejected": rows_rejected}
+        self._counts.update({name: value for name, value in given.items() if value is not None})
+
+    def figure(self, name: str, value: float) -> None:
+        """Record any further figure."""
+        self._figures[name] = float(value)
+
+    def note(self, text: str) -> None:
+        """Say something that a person should read, now and in the record."""
+        self._notes.append(text)
+        self.console.print(f"  {text}", markup=False)
+
+    def unchanged(self) -> None:
+        """The run found nothing to change."""
+        self._verdict = "unchanged"
+
+    def progress(
+        self, description: str, total: float, position: Callable[[], float] | None = None
+    ) -> AbstractContextManager[Callable[[float], None]]:
+        """A progress bar over `total` units, moved by the function that it yields or by asking `position`."""
+        return progress_bar(self.console, description, total, position)
+
+    def execute(self, run: Callable[[JobRun, JobOptions], None]) -> int:
+        """Run the job, write its record, print its line.
+
+        Returns:
+            The process's exit status.
+        """
+        try:
+            run(self, self.options)
+        except JobSkipped as skipped:
+            self._verdict = "skipped"
+            self._notes.append(str(skipped))
+        except JobError as error:
+            self._verdict = "failed"
+            self._notes.append(str(error))
+        except Exception as error:
+            self._verdict = "failed"
+            self._notes.append(f"{type(error).__name__}: {_first_line(error)}")
+            traceback.print_exc()
+        self._record()
+        self._print_line()
+        return {"failed": 1, "skipped": EXIT_SKIPPED}.get(self._verdict, 0)
+
+    def _record(self) -> None:
+        row = {
+            "run_id": self.run_id,
+            "job": self.name,
+            "logical_date": self.logical_date,
+            "arguments": self.options.model_dump_json(),
+            "started_at": datetime.fromtimestamp(self._started, UTC),
+            "finished_at": datetime.now(UTC),
+            **self._counts,
+            "seconds": self._seconds,
+            "figures": self._figures,
+            "verdict": self._verdict,
+            "notes": self._notes,
+        }
+        try:
+            self.lake.append(JOB_RUNS, self.spark.createDataFrame([row], JOB_RUNS.schema))
+        except Exception:
+            traceback.print_exc()
+            self.console.print("  job_runs: this run could not be recorded; the log file says why", style="red")
+            self._verdict = "failed"
+
+    def _print_line(self) -> None:
+        counts = [
+            f"{value:,} {name.removeprefix('rows_')}" for name, value in self._counts.items() if value is not None
+        ]
+        mark, style = {
+            "succeeded": ("done", "green"),
+            "unchanged": ("unchanged", "cyan"),
+            "skipped": ("skipped", "yellow"),
+            "failed": ("FAILED", "bold red"),
+        }[self._verdict]
+        seconds = time.time() - self._started
+        self.console.print(
+            f"{self.name:<22} {mark:<10} {seconds:6.1f} s   {', '.join(counts)}", style=style, markup=False
+        )
+        if self._verdict in ("failed", "skipped"):
+            self.console.print(f"  {self._notes[-1]}", style=style, markup=False)
+
+
+def main(
+    run: Callable[[JobRun, AnyOptions], None],
+    kind: type[AnyOptions],
+) -> NoReturn:
+    """Entry point of a job's file, for `python -m jobs` and `spark-submit` alike."""
+    path = Path(run.__code__.co_filename)
+    name = f"{path.parent.name} {path.stem}".replace("_", "-")
+    try:
+        options = parse_options(kind, sys.argv[1:])
+    except OptionsError as error:
+        print(f"{name}: {error}\nTry: python -m jobs {name} --help", file=sys.stderr)
+        sys.exit(2)
+    job = JobRun(name, options)
+    quieten_process(options.log_dir / "jobs.log")
+    sys.exit(job.execute(run))
+
+
+def code_revision() -> str | None:
+    """The revision of this checkout, or None outside one."""
+    root = Path(__file__).resolve().parents[2]
+    answer = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return answer.stdout.strip() or None
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else "no message; the log file has the traceback"

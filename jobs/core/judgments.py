@@ -1,0 +1,39 @@
+"""Judged queries: what people found relevant, for evaluation and gates."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from jobs.core.options import DatedOptions
+from jobs.core.sources import identifier_of, read_source
+
+
+class JudgedOptions(DatedOptions):
+    """Where judged queries lie, for the jobs that measure with them."""
+
+    judged_queries: str | None = Field(None, description="Table of query_id, query: Parquet, CSV, JSON lines or Delta.")
+    judgments: str | None = Field(None, description="Table of query_id, item_id: what is relevant.")
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> JudgedOptions:
+        if (self.judged_queries is None) != (self.judgments is None):
+            raise ValueError("--judged-queries and --judgments belong together: give both or neither")
+        return self
+
+
+def read_judged_queries(spark: SparkSession, options: JudgedOptions) -> DataFrame:
+    """One row a judged query that has a relevant item: query_id, query, relevant (array of item_id)."""
+    queries = read_source(spark, options.judged_queries, required=("query_id", "query"))
+    judgments = read_source(spark, options.judgments, required=("query_id", "item_id"))
+    of_query, of_item = (
+        identifier_of(name, judgments.schema[name].dataType).alias(name) for name in ("query_id", "item_id")
+    )
+    query_id = identifier_of("query_id", queries.schema["query_id"].dataType).alias("query_id")
+    return (
+        queries.select(query_id, "query")
+        .join(judgments.select(of_query, of_item), on="query_id", how="inner")
+        .groupBy("query_id", "query")
+        .agg(F.collect_set("item_id").alias("relevant"))
+    )

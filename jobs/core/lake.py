@@ -1,0 +1,234 @@
+"""The lake: Delta tables made from their declarations, and the folders beside them.
+
+Every write here is idempotent: a source that changes nothing writes no version.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from datetime import date
+from functools import reduce
+from operator import and_
+from pathlib import Path
+
+from delta.tables import DeltaTable
+from fsspec import AbstractFileSystem
+from fsspec.core import url_to_fs
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import MapType
+from pyspark.storagelevel import StorageLevel
+
+from schemas import REJECTED_ROWS
+from schemas.table import Table
+
+
+@dataclass(frozen=True)
+class MergeCounts:
+    """Rows that a merge changed."""
+
+    inserted: int = 0
+    updated: int = 0
+
+    @property
+    def changed(self) -> int:
+        """Inserted and updated together."""
+        return self.inserted + self.updated
+
+
+class Lake:
+    """Tables and folders below one root.
+
+    Args:
+        spark: The session that reads and writes the tables.
+        root: A folder or URI that Hadoop (for tables) and fsspec (for files) both reach.
+    """
+
+    def __init__(self, spark: SparkSession, root: str) -> None:
+        self._spark = spark
+        self.fs: AbstractFileSystem
+        self.fs, self._files_root = url_to_fs(root)
+        self.is_local = self.fs.protocol in ("file", ("file", "local"))
+        self.root = Path(self._files_root).as_uri() if self.is_local else root.rstrip("/")
+        self._verified: set[str] = set()
+
+    # ---------------------------------------------------------------- tables
+
+    def table_uri(self, table: Table) -> str:
+        """Where the table lies, as Spark names it."""
+        return f"{self.root}/tables/{table.name}"
+
+    def exists(self, table: Table) -> bool:
+        """Whether the table was ever created."""
+        return DeltaTable.isDeltaTable(self._spark, self.table_uri(table))
+
+    def delta(self, table: Table) -> DeltaTable:
+        """The table's handle; created from its declaration when absent, verified once a process."""
+        uri = self.table_uri(table)
+        if table.name not in self._verified:
+            if self.exists(table):
+                table.verify(self._spark, uri)
+            else:
+                table.create(self._spark, uri)
+            self._verified.add(table.name)
+        return DeltaTable.forPath(self._spark, uri)
+
+    def read(self, table: Table, version: int | None = None) -> DataFrame:
+        """The table's present rows, or those of a version: what a job reads more than once should not move."""
+        present = self.delta(table).toDF()
+        if version is None:
+            return present
+        return self._spark.read.option("versionAsOf", version).format("delta").load(self.table_uri(table))
+
+    def version(self, table: Table) -> int:
+        """The table's newest version."""
+        return self.delta(table).history(1).first()["version"]
+
+    def versions(self, *tables: Table) -> dict[str, int]:
+        """The newest version of each, by table name: the provenance of whatever is cut from them now."""
+        return {table.name: self.version(table) for table in tables}
+
+    def append(self, table: Table, rows: DataFrame) -> None:
+        """Add rows to a table of records."""
+        self.delta(table)
+        table.conform(rows).write.format("delta").mode("append").save(self.table_uri(table))
+
+    def replace(self, table: Table, rows: DataFrame, where: Column | None = None) -> bool:
+        """Make `rows` the whole content of a slice.
+
+        Args:
+            table: The table.
+            rows: All rows of the slice; each satisfies `where`.
+            where: Predicate that names the slice; the whole table when absent.
+
+        Returns:
+            False when the slice already holds the same content, provenance aside: nothing was written.
+        """
+        present = self.read(table)
+        if where is not None:
+            present = present.where(where)
+        rows = table.conform(rows).persist(StorageLevel.DISK_ONLY)
+        try:
+            if _content_digest(table, rows) == _content_digest(table, present):
+                return False
+            writer = rows.writeTo(f"delta.`{self.table_uri(table)}`")
+            writer.overwrite(F.lit(True) if where is None else where)
+            return True
+        finally:
+            rows.unpersist()
+
+    def merge(
+        self,
+        table: Table,
+        source: DataFrame,
+        *,
+        when: Column | None = None,
+        within: dict[str, str] | None = None,
+        insert_only: bool = False,
+    ) -> MergeCounts:
+        """Upsert by the table's key; rows that would change nothing are left out first.
+
+        Args:
+            table: The table; it has a key.
+            source: At most one row a key.
+            when: Further condition for updates, over aliases `t` (target) and `s` (source).
+            within: Partition column values that all rows share; keeps writers of other partitions out of each other's
+                way.
+            insert_only: Never update.  For rows that are named by their content.
+
+        Returns:
+            How many rows were inserted and updated; both 0 means that no version was written.
+        """
+        target = self.delta(table)
+        same_key = [F.col(f"t.{k}") == F.col(f"s.{k}") for k in table.key]
+        same_key += [F.col(f"t.{k}") == F.lit(v) for k, v in (within or {}).items()]
+        on = reduce(and_, same_key)
+        differs = F.lit(False)
+        if not insert_only:
+            for name in table.content_columns:
+                differs = differs | ~_comparable(table, "t", name).eqNullSafe(_comparable(table, "s", name))
+            differs = differs if when is None else differs & when
+        is_new = F.col(f"t.{table.key[0]}").isNull()
+        keys_and_content = target.toDF().select(*table.key, *(() if insert_only else table.content_columns))
+        changes = (
+            table.conform(source)
+            .alias("s")
+            .join(keys_and_content.alias("t"), on=on, how="left")
+            .where(is_new | differs)
+            .select("s.*")
+            .persist(StorageLevel.DISK_ONLY)
+        )
+        try:
+            if changes.isEmpty():
+                return MergeCounts()
+            merge = target.alias("t").merge(changes.alias("s"), on).whenNotMatchedInsertAll()
+            if not insert_only:
+                merge = merge.whenMatchedUpdateAll(condition=differs)
+            merge.execute()
+        finally:
+            changes.unpersist()
+        metrics = target.history(1).first()["operationMetrics"]
+        return MergeCounts(int(metrics["numTargetRowsInserted"]), int(metrics["numTargetRowsUpdated"]))
+
+    def reject(self, rows: DataFrame, *, source: str, logical_date: date) -> int:
+        """Record what an ingest refused; a later run for the same source and date replaces it.
+
+        Args:
+            rows: reason STRING, row STRING (the row as JSON).
+            source: Which ingest: catalog or query_log.
+            logical_date: The run's date.
+
+        Returns:
+            Number of rows refused.
+        """
+        slice_ = (F.col("source") == F.lit(source)) & (F.col("logical_date") == F.lit(logical_date))
+        rows = rows.select(F.lit(source).alias("source"), F.lit(logical_date).alias("logical_date"), "reason", "row")
+        self.replace(REJECTED_ROWS, rows, slice_)
+        return self.read(REJECTED_ROWS).where(slice_).count()
+
+    # ---------------------------------------------------------------- folders
+
+    def path(self, *parts: str) -> str:
+        """A file or folder below the root, as `self.fs` names it."""
+        return "/".join([self._files_root, *parts])
+
+    def uri(self, *parts: str) -> str:
+        """A file or folder below the root, as Spark names it."""
+        return "/".join([self.root, *parts])
+
+    def local_dir(self, *parts: str) -> Path:
+        """A folder of the lake as a folder of this machine; fetched when the lake is remote.
+
+        Raises:
+            FileNotFoundError: There is no such folder.
+        """
+        path = self.path(*parts)
+        if not self.fs.isdir(path):
+            raise FileNotFoundError(f"the lake {self.root} has no folder {'/'.join(parts)}")
+        if self.is_local:
+            return Path(path)
+        copy = Path(tempfile.mkdtemp(prefix="lake-")) / parts[-1]
+        self.fs.get(path, str(copy), recursive=True)
+        return copy
+
+    def upload(self, folder: Path, *parts: str) -> None:
+        """Put a local folder at a place of the lake, replacing what an interrupted upload left there."""
+        path = self.path(*parts)
+        if self.fs.exists(path):
+            self.fs.rm(path, recursive=True)
+        self.fs.makedirs(self.path(*parts[:-1]), exist_ok=True)
+        self.fs.put(str(folder), path, recursive=True)
+
+
+def _comparable(table: Table, alias: str, column: str) -> Column:
+    """A column in a form that `=` takes: Spark compares no maps, so these become sorted entries."""
+    value = F.col(f"{alias}.{column}")
+    return F.array_sort(F.map_entries(value)) if isinstance(table.schema[column].dataType, MapType) else value
+
+
+def _content_digest(table: Table, rows: DataFrame) -> tuple[int, int]:
+    """Row count and an order-free digest of everything but provenance."""
+    content = F.xxhash64(*table.key, *table.content_columns)
+    digest = rows.agg(F.count("*").alias("rows"), F.sum(content.cast("decimal(38,0)")).alias("digest")).first()
+    return digest["rows"], int(digest["digest"] or 0)

@@ -1,0 +1,40 @@
+"""Which model is meant: the one that serves, or the one that was trained last."""
+
+from pyspark.sql import Row
+from pyspark.sql import functions as F
+
+from jobs.core.job import JobError, JobSkipped
+from jobs.core.lake import Lake
+from schemas import INDEX_BUILDS, MODELS
+
+
+def serving_model(lake: Lake) -> str:
+    """The version of the published build's model; before the first build, of the newest promoted one.
+
+    Raises:
+        JobSkipped: No build is published and no model was ever promoted.
+    """
+    published = lake.read(INDEX_BUILDS).where(F.col("status") == "published").select("model_version").first()
+    if published is not None:
+        return published["model_version"]
+    promoted = (
+        lake.read(MODELS).where(F.col("stage") == "promoted").orderBy(F.desc("promoted_at")).select("model_version")
+    ).first()
+    if promoted is None:
+        raise JobSkipped("no promoted model: run the training DAG (make train), then this night again")
+    return promoted["model_version"]
+
+
+def find_model(lake: Lake, version: str | None) -> Row:
+    """The row of a model by its version, or of the model that was trained last.
+
+    Raises:
+        JobError: There is no such model.
+    """
+    models = lake.read(MODELS)
+    if version is not None:
+        models = models.where(F.col("model_version") == version)
+    row = models.orderBy(F.desc("created_at")).first()
+    if row is None:
+        raise JobError(f"no model {version or 'was trained yet'}: `training train` records the models that it makes")
+    return row

@@ -1,0 +1,72 @@
+"""The Spark session of a job: Delta, UTC, and sizes that fit one machine unless settings say more."""
+
+import os
+import shlex
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pyspark
+from pyspark import SparkConf, SparkContext
+from pyspark.sql import SparkSession
+
+# What correctness rests on; a cluster's own settings do not override these.
+_FIXED = {
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    "spark.sql.session.timeZone": "UTC",
+    # Parquet written by pandas often holds nanosecond timestamps, which Spark refuses to read by default.
+    "spark.sql.legacy.parquet.nanosAsLong": "true",
+}
+
+# Where `jobs` is imported from: a checkout, or an environment that has the wheel.
+_CODE = Path(__file__).resolve().parents[2]
+
+# In a checkout: the JVM's own settings (memory, flags, log file) for one machine.
+_CHECKOUT_PROPERTIES = _CODE / "conf" / "spark-defaults.conf"
+
+# Sizes for the embedded default; spark-submit and spark-defaults.conf win.
+_EMBEDDED = {
+    "spark.sql.shuffle.partitions": "4",
+    "spark.sql.sources.parallelPartitionDiscovery.parallelism": "4",
+    "spark.databricks.delta.snapshotPartitions": "2",
+    "spark.sql.execution.arrow.pyspark.enabled": "true",
+    "spark.ui.showConsoleProgress": "false",
+    # Photos: thousands of rows a batch would pass Arrow's 2 GiB.
+    "spark.sql.parquet.columnarReaderBatchSize": "256",
+}
+
+
+def open_session(name: str) -> SparkSession:
+    """Open the session, or take the one that this process already has.
+
+    Args:
+        name: Application name, as the cluster's pages show it.
+    """
+    running = SparkSession.getActiveSession()
+    if running is not None:
+        return running
+    if "PYSPARK_GATEWAY_PORT" not in os.environ:  # not started by spark-submit
+        os.environ.setdefault("PYSPARK_SUBMIT_ARGS", _submit_arguments())
+        # Python processes below the JVM, training's among them, start in folders of their own.
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_CODE), os.environ.get("PYTHONPATH"))))
+    SparkContext._ensure_initialized()  # starts the JVM, and with it whatever spark-submit or the properties file set
+    given = SparkConf()
+    master = given.get("spark.master", "local[*]")
+    settings = {"spark.master": master, **_FIXED}
+    if master.startswith("local"):
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        settings |= {key: value for key, value in _EMBEDDED.items() if not given.contains(key)}
+    session = SparkSession.builder.appName(name).config(map=settings).getOrCreate()
+    session.sparkContext.setLogLevel("WARN")
+    return session
+
+
+def _submit_arguments() -> str:
+    """What spark-submit would be told, for a process that was started as plain Python."""
+    arguments = []
+    if _CHECKOUT_PROPERTIES.is_file() and "SPARK_CONF_DIR" not in os.environ:
+        arguments += ["--properties-file", str(_CHECKOUT_PROPERTIES)]
+    if not any((Path(pyspark.__file__).parent / "jars").glob("*delta-spark_*.jar")):
+        arguments += ["--packages", f"io.delta:delta-spark_2.13:{metadata.version('delta-spark')}"]
+    return shlex.join([*arguments, "pyspark-shell"])

@@ -1,0 +1,1 @@
+"""Vectors of items and queries, made where the data is."""

@@ -1,0 +1,1 @@
+"""The index: built in shards, judged by gates, published and rolled back as one unit, searched."""

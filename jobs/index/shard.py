@@ -1,0 +1,178 @@
+"""One shard of an index: write it while rows stream by, and prove that what was written is what was meant.
+
+FAISS ids are positions in the shard's Parquet file, so a shard needs no table of ids.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import faiss
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec import AbstractFileSystem
+from fsspec.core import url_to_fs
+
+from jobs.index.manifest import BuildIntegrityError, ShardEntry, file_sha256
+
+ITEM_COLUMNS = (
+    "item_id",
+    "title",
+    "category",
+    "price",
+    "content_hash",
+    "image_sha256",
+    "title_weight",
+    "image_weight",
+    "photo_effect",
+    "image_status",
+    "embedding",
+)
+
+# Vectors of a shard that are searched for in it, once written.
+_PROBED_ROWS = 64
+# Two scores this close are one score: BLAS sums a row differently depending on where it stands.
+SCORE_TOLERANCE = 1e-5
+
+
+def shard_name(number: int, shards: int) -> str:
+    """File name without its ending, the way sharded files are commonly named: shard-00002-of-00006."""
+    return f"shard-{number:05d}-of-{shards:05d}"
+
+
+def vectors_of(items: pa.RecordBatch | pa.Table) -> np.ndarray:
+    """The column `embedding` as (rows, dimension) float32; rows share one dimension."""
+    column = items.column("embedding")
+    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    values = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
+    return np.ascontiguousarray(values.reshape(len(column), -1))
+
+
+def open_index(path: str) -> faiss.Index:
+    """A FAISS file, its vectors mapped into memory and not read.  Check its digest first: FAISS trusts its input."""
+    return faiss.read_index(path, faiss.IO_FLAG_MMAP_IFC)
+
+
+class ShardWriter:
+    """Writes one shard; holds its FAISS index and one batch of rows, never all rows.
+
+    Both files get their names only when complete, so that a task that dies leaves nothing that looks like a shard.
+
+    Args:
+        folder: The build's folder, a path or URL.
+        number: Number of the shard, from 0.
+        shards: Number of shards of the build.
+        trained: The build's empty trained index, as `faiss.serialize_index` gives it.
+    """
+
+    def __init__(self, folder: str, number: int, shards: int, trained: np.ndarray) -> None:
+        self._fs, self._root = url_to_fs(folder)
+        self._number = number
+        self._name = shard_name(number, shards)
+        self._index = faiss.deserialize_index(trained)
+        self._scratch = Path(tempfile.mkdtemp(prefix="shard-"))
+        self._items_path = self._scratch / "items.parquet"
+        self._items: pq.ParquetWriter | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._items is not None:
+            self._items.close()
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def add(self, items: pa.RecordBatch) -> None:
+        """Append rows that have the columns `ITEM_COLUMNS`; their ids are the positions that follow."""
+        items = items.select(ITEM_COLUMNS)
+        if self._items is None:
+            self._items = pq.ParquetWriter(
+                self._items_path, items.schema, compression="zstd", use_dictionary=["category", "image_status"]
+            )
+        self._items.write_batch(items)
+        self._index.add(vectors_of(items))
+
+    def finish(self) -> ShardEntry:
+        """Write both files, read them back, and describe them.
+
+        Raises:
+            BuildIntegrityError: What lies in the lake is not what was written.
+        """
+        self._items.close()
+        index_path = self._scratch / "index.faiss"
+        faiss.write_index(self._index, str(index_path))
+        entry = ShardEntry(
+            number=self._number,
+            rows=self._index.ntotal,
+            file=f"{self._name}.faiss",
+            sha256=self._put(index_path, f"{self._name}.faiss"),
+            items_file=f"{self._name}.items.parquet",
+            items_sha256=self._put(self._items_path, f"{self._name}.items.parquet"),
+        )
+        verify_pairing(index_path, self._items_path, entry)
+        return entry
+
+    def _put(self, local: Path, name: str) -> str:
+        """Copy a file into the lake under a name of its own, compare digests, then give it its name."""
+        local_digest = file_sha256(_LOCAL, str(local))
+        temporary = f"{self._root}/.{name}.{uuid.uuid4().hex[:8]}"
+        self._fs.put_file(str(local), temporary)
+        stored_digest = file_sha256(self._fs, temporary)
+        if stored_digest != local_digest:
+            raise BuildIntegrityError(
+                f"{temporary}: the lake returned other bytes than were written; run the job again"
+            )
+        self._fs.mv(temporary, f"{self._root}/{name}")
+        return local_digest
+
+
+def verify_pairing(index_path: Path, items_path: Path, entry: ShardEntry) -> None:
+    """Prove that ids are positions: as many vectors as rows, and sampled rows' vectors find themselves.
+
+    Raises:
+        BuildIntegrityError: They do not pair up.
+    """
+    index = open_index(str(index_path))
+    rows = pq.ParquetFile(items_path).metadata.num_rows
+    if not index.ntotal == rows == entry.rows:
+        raise BuildIntegrityError(f"{entry.file} holds {index.ntotal} vectors, its items file {rows} rows")
+    probed = np.linspace(0, rows - 1, num=min(rows, _PROBED_ROWS)).astype(int)
+    vectors = read_vectors(str(items_path), probed)
+    found = index.search(vectors, 1)[1][:, 0]
+    # An equal vector of another item is as good an answer as the item itself.
+    best = read_vectors(str(items_path), found)
+    wrong = np.abs((vectors * best).sum(axis=1) - (vectors * vectors).sum(axis=1)) > SCORE_TOLERANCE
+    if wrong.any():
+        raise BuildIntegrityError(
+            f"{entry.file}: {wrong.sum()} of {len(probed)} sampled vectors do not find themselves "
+            f"(first: position {probed[wrong][0]})"
+        )
+
+
+def read_vectors(items_path: str, positions: np.ndarray) -> np.ndarray:
+    """(positions, dimension) float32: the vectors at these positions of an items file, in this order."""
+    order = np.argsort(positions, kind="stable")
+    parts, start, taken = [], 0, 0
+    for batch in iterate_items(items_path, ["embedding"]):
+        until = np.searchsorted(positions[order], start + batch.num_rows)
+        parts.append(vectors_of(batch)[positions[order[taken:until]] - start])
+        start, taken = start + batch.num_rows, until
+    vectors = np.concatenate(parts)
+    unsorted = np.empty_like(vectors)
+    unsorted[order] = vectors
+    return unsorted
+
+
+def iterate_items(items_path: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """An items file's rows in order, a batch at a time."""
+    with pq.ParquetFile(items_path, memory_map=True) as file:
+        yield from file.iter_batches(batch_size=16_384, columns=columns)
+
+
+_LOCAL: AbstractFileSystem = url_to_fs("/")[0]

@@ -1,0 +1,1 @@
+"""Operations: what the night did, for the people who answer for it."""

@@ -1,0 +1,276 @@
+"""What a night did, gathered from the lake's tables.
+
+Every function takes DataFrames and a date and returns plain values; none touches storage.
+"""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame, Row, Window
+from pyspark.sql import functions as F
+
+# The nightly chain in order; a night is complete when each has run.
+CHAIN = (
+    "catalog ingest",
+    "query-log ingest",
+    "embedding items",
+    "embedding queries",
+    "index build",
+    "index check",
+    "index publish",
+)
+HISTOGRAM_BINS = 40
+# Sources of `rejected_rows` that end so hold rows that were accepted all the same, though something is amiss with them.
+ACCEPTED_SUFFIX = "_flags"
+
+
+@dataclass(frozen=True)
+class Step:
+    """The newest run of one job for the night; `seconds` by stage, `figures` by name."""
+
+    job: str
+    run_id: str
+    verdict: str
+    started_at: dt.datetime
+    finished_at: dt.datetime
+    rows_in: int | None
+    rows_out: int | None
+    rows_rejected: int | None
+    seconds: Mapping[str, float]
+    figures: Mapping[str, float]
+    notes: Sequence[str]
+
+    @property
+    def wall_seconds(self) -> float:
+        """From the start of the process to the job's end."""
+        return (self.finished_at - self.started_at).total_seconds()
+
+    @property
+    def startup_seconds(self) -> float:
+        """From the start of the process to its first use of Spark."""
+        return self.seconds.get("startup", 0.0)
+
+    @property
+    def stages(self) -> dict[str, float]:
+        """Seconds by stage, start-up apart.  What workers measured adds up over workers, beyond the wall time."""
+        return {stage: seconds for stage, seconds in self.seconds.items() if stage != "startup"}
+
+    @property
+    def unaccounted_rows(self) -> int | None:
+        """Rows that came and were neither accepted nor refused; 0 when the books balance, None without all three."""
+        if self.rows_in is None or self.rows_out is None or self.rows_rejected is None:
+            return None
+        return self.rows_in - self.rows_out - self.rows_rejected
+
+
+@dataclass(frozen=True)
+class CatalogChange:
+    """Items by what the night's snapshot did to them; `moved_on` when a later snapshot was ingested since."""
+
+    active: int
+    new: int
+    changed: int
+    unchanged: int
+    gone: int
+    moved_on: bool
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Rows of one source that were recorded for one reason, and one of them as it came (JSON).
+
+    Args:
+        accepted: True for rows that an ingest took all the same: they are not whole (a broken photo, say).
+    """
+
+    source: str
+    reason: str
+    rows: int
+    example: str
+    accepted: bool
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One figure of a build against its bound; not blocking means reported only."""
+
+    gate: str
+    figure: float | None
+    bound: float | None
+    passed: bool
+    blocking: bool
+    detail: str | None
+
+
+@dataclass(frozen=True)
+class Build:
+    """One index build; `gates` is None before its check."""
+
+    build_id: str
+    logical_date: dt.date
+    model_version: str
+    items: int
+    shards: int
+    index_key: str
+    status: str
+    gates: Sequence[Gate] | None
+    held_by: str | None
+    hold_reason: str | None
+    hold_until: dt.date | None
+
+    def holds(self, date: dt.date) -> bool:
+        """Whether nights of that date may not publish over this build."""
+        return self.held_by is not None and (self.hold_until is None or self.hold_until >= date)
+
+
+@dataclass(frozen=True)
+class CategoryWeights:
+    """Spread of the photo's weight among a category's items that have a readable photo."""
+
+    category: str
+    items: int
+    low: float
+    median: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Vectors of active items under the serving model.
+
+    Args:
+        image_status: ok, missing, broken -> items.
+        histogram: Items with a readable photo by image_weight, `HISTOGRAM_BINS` equal bins over 0..1.
+        categories: The largest categories, by median weight.
+        failures: Reason -> items that could not be embedded this night.
+    """
+
+    model_version: str
+    image_status: Mapping[str, int]
+    histogram: Sequence[int]
+    categories: Sequence[CategoryWeights]
+    failures: Mapping[str, int]
+
+
+def steps_of_night(job_runs: DataFrame, date: dt.date) -> list[Step]:
+    """The newest run of every job of the chain for the date, in the chain's order."""
+    newest_first = Window.partitionBy("job").orderBy(F.desc("finished_at"), F.desc("started_at"))
+    rows = (
+        job_runs.where((F.col("logical_date") == F.lit(date)) & F.col("job").isin(*CHAIN))
+        .withColumn("age", F.row_number().over(newest_first))
+        .where(F.col("age") == 1)
+        .select(*Step.__dataclass_fields__)
+        .collect()
+    )
+    return sorted((Step(**row.asDict()) for row in rows), key=lambda step: CHAIN.index(step.job))
+
+
+def catalog_change(items: DataFrame, date: dt.date) -> CatalogChange:
+    """What the snapshot of the date did to the catalog; the five counts need no earlier version of the table."""
+    tonight = F.lit(date)
+    is_new = F.col("is_active") & (F.col("first_seen") == tonight)
+    is_changed = F.col("is_active") & (F.col("snapshot_date") == tonight) & (F.col("first_seen") < tonight)
+    is_unchanged = F.col("is_active") & (F.col("snapshot_date") < tonight)
+    counts = items.agg(
+        F.count_if("is_active").alias("active"),
+        F.count_if(is_new).alias("new"),
+        F.count_if(is_changed).alias("changed"),
+        F.count_if(is_unchanged).alias("unchanged"),
+        F.count_if(F.col("inactive_since") == tonight).alias("gone"),
+        F.coalesce(F.max("snapshot_date") > tonight, F.lit(False)).alias("moved_on"),
+    ).first()
+    return CatalogChange(**counts.asDict())
+
+
+def rejections_of_night(rejected_rows: DataFrame, date: dt.date) -> list[Rejection]:
+    """Recorded rows by source and reason, most first within a source."""
+    accepted = F.col("source").endswith(ACCEPTED_SUFFIX)
+    rows = (
+        rejected_rows.where(F.col("logical_date") == F.lit(date))
+        .groupBy("source", "reason")
+        .agg(F.count("*").alias("rows"), F.min("row").alias("example"))
+        .withColumn("accepted", accepted)
+        .withColumn("source", F.regexp_replace("source", f"{ACCEPTED_SUFFIX}$", ""))
+        .orderBy("accepted", "source", F.desc("rows"), "reason")
+        .collect()
+    )
+    return [Rejection(**row.asDict()) for row in rows]
+
+
+def build_of_night(index_builds: DataFrame, date: dt.date) -> Build | None:
+    """The build that the night made; when an unchanged night made none, the newest one that it could stand on."""
+    row = (
+        index_builds.where(F.col("logical_date") <= F.lit(date))
+        .orderBy(F.desc("logical_date"), (F.col("status") == "published").desc(), F.desc("built_at"))
+        .first()
+    )
+    return None if row is None else _build(row)
+
+
+def published_build(index_builds: DataFrame) -> Build | None:
+    """The build that serves now."""
+    row = index_builds.where(F.col("status") == "published").first()
+    return None if row is None else _build(row)
+
+
+def _build(row: Row) -> Build:
+    hold = row["hold"]
+    return Build(
+        **{name: row[name] for name in ("build_id", "logical_date", "model_version", "items", "shards", "index_key")},
+        status=row["status"],
+        gates=None if row["gates"] is None else [Gate(**gate.asDict()) for gate in row["gates"]],
+        held_by=hold and hold["by"],
+        hold_reason=hold and hold["reason"],
+        hold_until=hold and hold["until"],
+    )
+
+
+def vectors_of_night(
+    items: DataFrame, embeddings: DataFrame, failures: DataFrame, *, model_version: str, date: dt.date, categories: int
+) -> Vectors:
+    """How the serving model sees the active items.
+
+    Args:
+        items: The table `items`.
+        embeddings: The table `item_embeddings`.
+        failures: The table `embedding_failures`.
+        model_version: The serving model.
+        date: The night.
+        categories: How many categories to tell apart, the largest first.
+    """
+    vectors = (
+        embeddings.where(F.col("model_version") == F.lit(model_version))
+        .join(items.where("is_active").select("item_id", "category"), on="item_id", how="inner")
+        .select("category", "image_status", "image_weight")
+        .persist()
+    )
+    try:
+        status = {row["image_status"]: row["count"] for row in vectors.groupBy("image_status").count().collect()}
+        with_photo = vectors.where(F.col("image_status") == "ok")
+        position = F.least(F.floor(F.col("image_weight") * HISTOGRAM_BINS), F.lit(HISTOGRAM_BINS - 1))
+        filled = {row["bin"]: row["count"] for row in with_photo.groupBy(position.alias("bin")).count().collect()}
+        spread = (
+            with_photo.groupBy(F.coalesce("category", F.lit("(no category)")).alias("category"))
+            .agg(
+                F.count("*").alias("items"),
+                F.percentile_approx("image_weight", [0.1, 0.5, 0.9], 1000).alias("spread"),
+            )
+            .orderBy(F.desc("items"), "category")
+            .limit(categories)
+            .collect()
+        )
+    finally:
+        vectors.unpersist()
+    failed_tonight = (F.col("last_attempt") == F.lit(date)) & (F.col("model_version") == F.lit(model_version))
+    reasons = failures.where(failed_tonight).groupBy("reason").count().orderBy(F.desc("count"), "reason").collect()
+    by_median = sorted(
+        (CategoryWeights(row["category"], row["items"], *row["spread"]) for row in spread), key=lambda c: c.median
+    )
+    return Vectors(
+        model_version=model_version,
+        image_status={name: status.get(name, 0) for name in ("ok", "missing", "broken")},
+        histogram=[filled.get(n, 0) for n in range(HISTOGRAM_BINS)],
+        categories=by_median,
+        failures={row["reason"]: row["count"] for row in reasons},
+    )

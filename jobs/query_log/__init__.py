@@ -1,0 +1,1 @@
+"""From the query log to what it teaches: clean events, weighted pairs, similar queries."""

@@ -1,0 +1,160 @@
+"""Train MAKE on a training set, with Petastorm feeding one or more workers.
+
+Reads:  training_sets
+Writes: models
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import fsspec
+import torch
+from pydantic import Field
+from pyspark.ml.torch.distributor import TorchDistributor
+from pyspark.sql import Row, SparkSession
+from pyspark.sql import functions as F
+
+from jobs.core.job import DatedOptions, JobError, JobRun, code_revision, main
+from jobs.core.lake import Lake
+from models.make.configuration_make import preset_config
+from models.training.settings import TrainResult, TrainSettings
+from models.training.trainer import train
+from schemas import MODELS, TRAINING_SETS
+
+
+class Options(DatedOptions):
+    """Train MAKE on a training set, with Petastorm feeding one or more workers."""
+
+    training_set_id: str | None = Field(None, description="The training set; default: the newest up to the date.")
+    preset: str = Field("tiny", description="Size of the model: tiny, small or base.")
+    epochs: int = Field(12, ge=1, description="Passes over the training split, at most.")
+    max_minutes: float | None = Field(None, gt=0, description="Wall-clock minutes of training, at most.")
+    batch_size: int = Field(256, ge=2, description="Rows a step and worker.")
+    learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate.")
+    workers: int = Field(
+        1, ge=1, description="Training processes; each takes a task slot, and a GPU where there are any."
+    )
+    seed: int = Field(0, ge=0, description="Seed of every source of randomness.")
+
+
+def find_training_set(lake: Lake, training_set_id: str | None, date: dt.date) -> Row:
+    """The named training set, or the newest one up to the date.
+
+    Raises:
+        JobError: There is none.
+    """
+    sets = lake.read(TRAINING_SETS)
+    if training_set_id:
+        sets = sets.where(F.col("training_set_id") == training_set_id)
+    else:
+        sets = sets.where(F.col("logical_date") <= F.lit(date))
+    row = sets.orderBy(F.desc("logical_date"), F.desc("created_at")).first()
+    if row is None:
+        named = training_set_id or f"up to {date}"
+        raise JobError(f"no training set {named}: run `training build-set` first")
+    return row
+
+
+def train_and_store(settings_json: str, models_uri: str) -> str:
+    """What each worker runs: train, and on rank 0 put the model folder into the lake under its version.
+
+    Args:
+        settings_json: `TrainSettings` as JSON; its output folder is this machine's own.
+        models_uri: The lake's folder of models, as fsspec names it.
+
+    Returns:
+        `TrainResult` as JSON.
+    """
+    settings = TrainSettings.model_validate_json(settings_json)
+    scratch = Path(tempfile.mkdtemp(prefix="make-model-"))
+    settings = settings.model_copy(update={"output": str(scratch / "model")})
+    result = train(settings)
+    if int(os.environ.get("RANK", "0")) == 0:
+        fs, root = fsspec.core.url_to_fs(models_uri)
+        target = f"{root}/{result.model_version}"
+        if not fs.exists(f"{target}/manifest.json"):
+            fs.makedirs(root, exist_ok=True)
+            fs.put(settings.output, target, recursive=True)
+    shutil.rmtree(scratch)
+    return result.model_dump_json()
+
+
+def _distributor(spark: SparkSession, workers: int) -> TorchDistributor:
+    """One training process a task, on the GPUs that Spark schedules; on one machine, on the GPUs that it has."""
+    if spark.conf.get("spark.task.resource.gpu.amount", None):
+        return TorchDistributor(num_processes=workers, local_mode=False, use_gpu=True)
+    on_one_machine = spark.sparkContext.master.startswith("local")
+    if on_one_machine and torch.cuda.is_available():
+        return TorchDistributor(num_processes=workers, local_mode=True, use_gpu=True)
+    return TorchDistributor(num_processes=workers, local_mode=False, use_gpu=False)
+
+
+def _share_done(progress_file: Path) -> float:
+    """How far training is, 0..1, by the last step that the trainer told."""
+    lines = progress_file.read_text().splitlines() if progress_file.exists() else []
+    return max((json.loads(line).get("share_done", 0.0) for line in lines), default=0.0)
+
+
+def run(job: JobRun, options: Options) -> None:
+    """Train unless a model of this set and these settings exists; record it as a candidate."""
+    lake, spark = job.lake, job.spark
+    training_set = find_training_set(lake, options.training_set_id, options.date)
+    progress_file = Path(tempfile.mkdtemp(prefix="make-training-")) / "progress.jsonl"
+    settings = TrainSettings(
+        training_set=lake.path(training_set["uri"]),
+        output="",
+        date=training_set["logical_date"],
+        preset=options.preset,
+        epochs=options.epochs,
+        max_minutes=options.max_minutes,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        seed=options.seed,
+    )
+    what_decides = settings.model_dump_json(exclude={"training_set", "output", "date"})
+    trained = lake.read(MODELS).where(
+        (F.col("training_set_id") == training_set["training_set_id"]) & (F.col("training_settings") == what_decides)
+    )
+    if not trained.isEmpty():
+        job.note(f"{trained.first()['model_version']} was trained on this set with these settings already")
+        job.unchanged()
+        return
+    settings = settings.model_copy(update={"progress_file": str(progress_file)})
+    with job.stage("train"), job.progress("training", 1.0, lambda: _share_done(progress_file)):
+        answer = _distributor(spark, options.workers).run(
+            train_and_store, settings.model_dump_json(), lake.path("models")
+        )
+    result = TrainResult.model_validate_json(answer)
+    for name, value in result.metrics.items():
+        job.figure(name, value)
+    model = {
+        "model_version": result.model_version,
+        "weights_sha256": result.weights_digest,
+        "preprocessing_sha256": result.preprocessing_digest,
+        "training_set_id": training_set["training_set_id"],
+        "training_settings": what_decides,
+        "dimension": preset_config(options.preset).embedding_dim,
+        "metrics": {name: float(value) for name, value in result.metrics.items()},
+        "stage": "candidate",
+        "code_revision": code_revision(),
+        "created_at": dt.datetime.now(dt.UTC),
+        "promoted_at": None,
+    }
+    lake.merge(MODELS, spark.createDataFrame([model], MODELS.schema), insert_only=True)
+    job.count(rows_in=training_set["train_rows"], rows_out=training_set["train_rows"])
+    figures = result.metrics
+    job.note(
+        f"{result.model_version}: {figures['steps']:,.0f} steps, {figures['samples_per_second']:,.0f} samples/s, "
+        f"{figures['data_wait_share']:.0%} of it waiting for data; "
+        f"recall@10 on held-out products {figures['validation_recall_at_10']:.3f}"
+    )
+
+
+if __name__ == "__main__":
+    main(run, Options)

@@ -1,0 +1,152 @@
+"""A saved model as a function from titles, photos and queries to vectors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+
+from models.make.modeling_make import ItemStates, MakeModel
+from models.make.processing_make import MakeProcessor
+from models.training.checkpoint import load_model_folder
+
+ROWS_PER_FORWARD = 256
+
+
+@dataclass(frozen=True)
+class PreparedItems:
+    """Products after the CPU's share of the work.
+
+    Attributes:
+        title_tokens: one int32 array (tokens, pieces) a product.
+        pixels: uint8 (products, height, width, 3); zeros where there is no readable photo.
+        has_image: (products,) bool.
+        image_status: "ok", "missing" (no bytes) or "broken" (bytes that do not decode), a product.
+    """
+
+    title_tokens: list[np.ndarray]
+    pixels: np.ndarray
+    has_image: np.ndarray
+    image_status: list[str]
+
+    def __len__(self) -> int:
+        return len(self.title_tokens)
+
+
+@dataclass(frozen=True)
+class ItemVectors:
+    """Product vectors and what they are made of, all float32.
+
+    Attributes:
+        embedding: (products, dim), unit norm.
+        title_weight, image_weight: (products,), Modal Adaptation's weights; 1 and 0 without a photo.
+        photo_effect: (products,), 1 - cosine to the vector that the product has without its photo; 0 without one.
+        image_status: as in PreparedItems.
+    """
+
+    embedding: np.ndarray
+    title_weight: np.ndarray
+    image_weight: np.ndarray
+    photo_effect: np.ndarray
+    image_status: list[str]
+
+
+class Encoder:
+    """Embeds products and queries with one model.
+
+    A row's vector does not depend on the rows beside it (to float32 rounding).  `prepare_items` is CPU work and may run
+    in another thread while `embed_items` computes the batch before.
+
+    Example:
+        encoder = Encoder.from_folder("models/make-20261115-9f3a12cd")
+        vectors = encoder.embed_items(encoder.prepare_items(["Red dress"], [photo_bytes]))
+        scores = encoder.embed_queries(["summer dress"]) @ vectors.embedding.T
+    """
+
+    def __init__(self, model: MakeModel, processor: MakeProcessor, *, model_version: str) -> None:
+        self.model = model
+        self.processor = processor
+        self.model_version = model_version
+        self.dim: int = model.config.embedding_dim
+        self.image_size = processor.image_size  # (height, width) in pixels
+        self._decoders = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1), thread_name_prefix="decode")
+
+    @classmethod
+    def from_folder(cls, folder: str | Path, device: str | torch.device | None = None) -> Self:
+        """Open a model folder, its digests checked; on the GPU where there is one unless `device` says otherwise.
+
+        Raises:
+            FileNotFoundError, ValueError: no model folder, or one whose files changed (see `load_model_folder`).
+        """
+        loaded = load_model_folder(folder)
+        model = loaded.model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+        return cls(model, loaded.processor, model_version=loaded.model_version)
+
+    def prepare_items(self, titles: Sequence[str], photos: Sequence[bytes | None]) -> PreparedItems:
+        """Tokenize titles and decode photos in threads; `None` and `b""` both mean no photo."""
+        if len(titles) != len(photos):
+            raise ValueError(
+                f"expected one photo (or None) a title, got {len(titles)} titles and {len(photos)} photos."
+            )
+        decoded = self.processor.decode_photos(photos, self._decoders)
+        pixels = np.zeros((len(titles), *self.image_size, 3), dtype=np.uint8)
+        for row, photo in enumerate(decoded):
+            if photo is not None:
+                pixels[row] = photo
+        status = [
+            "ok" if photo is not None else "broken" if content else "missing"
+            for photo, content in zip(decoded, photos, strict=True)
+        ]
+        return PreparedItems(
+            title_tokens=self.processor.tokenize_titles(titles),
+            pixels=pixels,
+            has_image=np.array([photo is not None for photo in decoded], dtype=bool),
+            image_status=status,
+        )
+
+    @torch.inference_mode()
+    def embed_items(self, items: PreparedItems) -> ItemVectors:
+        """Vectors of prepared products, in their order."""
+        embeddings, weights, effects = [np.zeros((0, self.dim))], [np.zeros((0, 2))], [np.zeros(0)]
+        for start in range(0, len(items), ROWS_PER_FORWARD):
+            rows = slice(start, start + ROWS_PER_FORWARD)
+            states = self._item_states(items, rows)
+            full = self.model.fuse(states)
+            bare = self.model.fuse(replace(states, has_image=torch.zeros_like(states.has_image)))
+            cosine = (full.embedding * bare.embedding).sum(dim=-1)
+            embeddings.append(full.embedding.cpu().numpy())
+            weights.append(full.weights.cpu().numpy())
+            effects.append(torch.where(states.has_image, 1.0 - cosine, 0.0).cpu().numpy())
+        weight = np.concatenate(weights).astype(np.float32)
+        return ItemVectors(
+            embedding=np.concatenate(embeddings).astype(np.float32),
+            title_weight=weight[:, 0],
+            image_weight=weight[:, 1],
+            photo_effect=np.concatenate(effects).astype(np.float32),
+            image_status=items.image_status,
+        )
+
+    def _item_states(self, items: PreparedItems, rows: slice) -> ItemStates:
+        device = self.model.device
+        pixels = torch.from_numpy(items.pixels[rows]).to(device)
+        return self.model.item_states(
+            self.processor.pad(items.title_tokens[rows]).to(device),
+            self.processor.normalize_pixels(pixels),
+            torch.from_numpy(items.has_image[rows]).to(device),
+        )
+
+    @torch.inference_mode()
+    def embed_queries(self, queries: Sequence[str]) -> np.ndarray:
+        """(queries, dim) float32, unit norm."""
+        tokens = self.processor.tokenize_queries(queries)
+        vectors = [np.zeros((0, self.dim))]
+        for start in range(0, len(tokens), ROWS_PER_FORWARD):
+            ids = self.processor.pad(tokens[start : start + ROWS_PER_FORWARD]).to(self.model.device)
+            vectors.append(self.model.encode_queries(ids).cpu().numpy())
+        return np.concatenate(vectors).astype(np.float32)

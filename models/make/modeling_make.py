@@ -1,0 +1,288 @@
+"""MAKE: three encoders (query, title, photo), Modal Adaptation, and one space in which a query finds products."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Self
+
+import timm
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import BertConfig, BertModel, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from models.make.configuration_make import MakeConfig
+from models.make.modal_adaptation import AttentionPool, FeedForward, ModalAdaptation
+from models.make.text import PADDING_ID
+
+
+class SubwordTextEncoder(nn.Module):
+    """A bag of hashed pieces a word, and one perceptron over each word: no word sees another but through pooling."""
+
+    def __init__(self, config: MakeConfig) -> None:
+        super().__init__()
+        self.pieces = nn.EmbeddingBag(config.vocab_size, config.hidden_size, mode="mean", padding_idx=PADDING_ID)
+        nn.init.normal_(self.pieces.weight, std=config.initializer_range)
+        self.norm = nn.LayerNorm(config.hidden_size)
+        self.feed_forward = FeedForward(config.hidden_size, config.intermediate_size)
+
+    def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """(batch, tokens, pieces) int64 -> states (batch, tokens, dim), mask (batch, tokens) bool."""
+        mask = ids[..., 0] != PADDING_ID
+        # Only real words are looked up: most of a padded batch is padding.
+        words = self.norm(self.pieces(ids[mask]))
+        words = words + self.feed_forward(words)
+        states = words.new_zeros(*mask.shape, words.shape[-1])
+        states[mask] = words
+        return states, mask
+
+
+class BertTextEncoder(nn.Module):
+    """A BERT-style transformer over WordPiece tokens."""
+
+    def __init__(self, config: MakeConfig) -> None:
+        super().__init__()
+        self.bert = BertModel(
+            BertConfig(
+                vocab_size=config.vocab_size,
+                hidden_size=config.hidden_size,
+                num_hidden_layers=config.num_hidden_layers,
+                num_attention_heads=config.num_attention_heads,
+                intermediate_size=config.intermediate_size,
+                hidden_dropout_prob=config.hidden_dropout,
+                attention_probs_dropout_prob=config.hidden_dropout,
+                max_position_embeddings=max(config.query_max_tokens, config.title_max_tokens),
+                initializer_range=config.initializer_range,
+                pad_token_id=PADDING_ID,
+            ),
+            add_pooling_layer=False,
+        )
+
+    def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """(batch, tokens, 1) int64 -> states (batch, tokens, dim), mask (batch, tokens) bool."""
+        token_ids = ids[..., 0]
+        mask = token_ids != PADDING_ID
+        return self.bert(input_ids=token_ids, attention_mask=mask.long()).last_hidden_state, mask
+
+
+TEXT_ENCODERS = {"subwords": SubwordTextEncoder, "bert": BertTextEncoder}
+
+
+class ImageEncoder(nn.Module):
+    """A timm backbone whose feature map, or tokens, become patches of the model's width.
+
+    Raises:
+        ValueError: the backbone would drop rows or columns of the photo because its patch does not divide the size.
+    """
+
+    def __init__(self, config: MakeConfig) -> None:
+        super().__init__()
+        self.backbone = create_backbone(config)
+        self.project = nn.Linear(self.backbone.num_features, config.hidden_size)
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """(photos, 3, height, width) -> (photos, patches, dim)."""
+        features = self.backbone.forward_features(pixel_values)
+        if features.ndim == 4:
+            channels_last = getattr(self.backbone, "output_fmt", "NCHW") == "NHWC"
+            features = features.flatten(1, 2) if channels_last else features.flatten(2).transpose(1, 2)
+        return self.project(features)
+
+
+def create_backbone(config: MakeConfig) -> nn.Module:
+    """The timm backbone that a configuration names, without its classifier, freshly initialised."""
+    size = (config.image_height, config.image_width)
+    settings = {"num_classes": 0, **(config.image_backbone_args or {})}
+    try:
+        backbone = timm.create_model(config.image_backbone, img_size=size, **settings)
+    except TypeError:  # convolutional networks take any size and refuse the argument
+        backbone = timm.create_model(config.image_backbone, **settings)
+    patch_size = getattr(getattr(backbone, "patch_embed", None), "patch_size", (1, 1))
+    if any(pixels % patch for pixels, patch in zip(size, patch_size, strict=True)):
+        raise ValueError(
+            f"image size {size[0]}x{size[1]} is no multiple of {config.image_backbone}'s patch "
+            f"{patch_size[0]}x{patch_size[1]}: pixels at the edge would be dropped. Choose another size or patch."
+        )
+    return backbone
+
+
+@dataclass
+class ItemOutput(ModelOutput):
+    """Product vectors of a batch.
+
+    Attributes:
+        embedding: (batch, embedding_dim), unit norm: what is served.
+        weights: (batch, 2) = (title, image), rows sum to 1.
+        title_embedding: (batch, embedding_dim), unit norm: from the title alone.
+        image_embedding: (batch, embedding_dim), unit norm: from the photo alone; meaningless where there is none.
+    """
+
+    embedding: Tensor | None = None
+    weights: Tensor | None = None
+    title_embedding: Tensor | None = None
+    image_embedding: Tensor | None = None
+
+
+@dataclass
+class ItemStates(ModelOutput):
+    """Encoder states of a batch of products, before Modal Adaptation; see `ModalAdaptation.forward` for the shapes."""
+
+    title: Tensor | None = None
+    title_mask: Tensor | None = None
+    image: Tensor | None = None
+    has_image: Tensor | None = None
+
+
+@dataclass
+class MakeOutput(ModelOutput):
+    """One training forward: query vectors, product vectors, and the temperature that divides their cosine."""
+
+    query_embedding: Tensor | None = None
+    similar_query_embedding: Tensor | None = None
+    item: ItemOutput | None = None
+    temperature: Tensor | None = None
+
+
+class MakeModel(PreTrainedModel):
+    """Multimodal retrieval: queries and products as unit vectors of `config.embedding_dim`; their product is the score.
+
+    Source: MAKE (Taobao Search, WWW'23 companion) for the three encoders and Modal Adaptation; what the abstract leaves
+    open is ours, and docs/make.md says which is which.
+    """
+
+    config_class = MakeConfig
+    main_input_name = "query_ids"
+
+    def __init__(self, config: MakeConfig) -> None:
+        super().__init__(config)
+        text_encoder = TEXT_ENCODERS[config.text_encoder]
+        self.query_encoder = text_encoder(config)
+        # When shared there is no second module, so that nothing is tied, saved twice or counted twice.
+        self.own_title_encoder = None if config.shared_text_encoder else text_encoder(config)
+        self.query_pool = (
+            AttentionPool(config.hidden_size, config.num_attention_heads) if config.text_encoder == "subwords" else None
+        )
+        self.query_projection = nn.Linear(config.hidden_size, config.embedding_dim)
+        self.image_encoder = ImageEncoder(config) if config.use_image else None
+        self.modal_adaptation = ModalAdaptation(config)
+        self.item_projection = nn.Linear(config.hidden_size, config.embedding_dim)
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(config.temperature)))
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Nothing: each module, timm's above all, initialises itself, and `from_pretrained` refuses missing weights."""
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Self:
+        """Load a saved model; all weights must be there.
+
+        transformers builds a model on the meta device, where buffers that are not saved lose their values (relative
+        positions of Swin, rotary tables); they are restored from a fresh backbone.
+
+        Raises:
+            ValueError: weights are missing from, or unknown to, the model that the configuration describes.
+        """
+        model, report = super().from_pretrained(
+            pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
+        )
+        wrong = {name: sorted(report[name]) for name in ("missing_keys", "unexpected_keys") if report[name]}
+        if wrong:
+            raise ValueError(f"{pretrained_model_name_or_path}: weights and config.json do not match: {wrong}.")
+        if model.image_encoder is not None:
+            restore_unsaved_buffers(model.image_encoder.backbone, create_backbone(model.config))
+        return model
+
+    @property
+    def title_encoder(self) -> nn.Module:
+        """The encoder of titles, which is the queries' when they share one."""
+        return self.query_encoder if self.own_title_encoder is None else self.own_title_encoder
+
+    @property
+    def temperature(self) -> Tensor:
+        """The learnt temperature, within the configuration's bounds."""
+        return self.log_temperature.exp().clamp(self.config.temperature_min, self.config.temperature_max)
+
+    def encode_queries(self, query_ids: Tensor) -> Tensor:
+        """(batch, tokens, pieces) -> (batch, embedding_dim), unit norm."""
+        states, mask = self.query_encoder(query_ids)
+        pooled = states[:, 0] if self.query_pool is None else self.query_pool(states, mask)
+        return F.normalize(self.query_projection(F.layer_norm(pooled, pooled.shape[-1:])).float(), dim=-1)
+
+    def item_states(self, title_ids: Tensor, pixel_values: Tensor, has_image: Tensor) -> ItemStates:
+        """Encode titles and photos, each on its own.
+
+        Args:
+            title_ids: (batch, tokens, pieces) int64.
+            pixel_values: (batch, 3, height, width) float; rows without a photo may hold anything.
+            has_image: (batch,) bool.
+        """
+        title, title_mask = self.title_encoder(title_ids)
+        if self.image_encoder is None:
+            image, has_image = title.new_zeros(len(title), 1, title.shape[-1]), torch.zeros_like(has_image)
+        else:
+            image = self._image_states(pixel_values, has_image)
+        return ItemStates(title=title, title_mask=title_mask, image=image, has_image=has_image)
+
+    def _image_states(self, pixel_values: Tensor, has_image: Tensor) -> Tensor:
+        """Run the backbone over the photos that exist; the others' states are zeros, whatever pixels stand in."""
+        rows = has_image.nonzero().squeeze(1)
+        pixels = pixel_values[rows]
+        if len(rows) == 0:
+            # A blank photo, masked below, keeps every weight in the graph: data-parallel training needs that.
+            rows, pixels = rows.new_zeros(1), torch.zeros_like(pixel_values[:1])
+        if self.training and len(rows) == 1:
+            rows, pixels = rows.repeat(2), pixels.repeat(2, 1, 1, 1)  # batch norm refuses a single value a channel
+        photos = self.image_encoder(pixels)
+        states = photos.new_zeros(len(has_image), *photos.shape[1:]).index_copy(0, rows, photos)
+        return torch.where(has_image[:, None, None], states, 0.0)
+
+    def fuse(self, states: ItemStates) -> ItemOutput:
+        """Modal Adaptation and the projection into the served space."""
+        adapted = self.modal_adaptation(states.title, states.title_mask, states.image, states.has_image)
+        if self.config.cross_attention:  # t and v have read each other: pool what each modality says by itself
+            title = self.modal_adaptation.pool_title(states.title, states.title_mask)
+            image = self.modal_adaptation.pool_image(states.image, states.has_image)
+        else:
+            title, image = adapted.title, adapted.image
+        return ItemOutput(
+            embedding=self._project(adapted.fused),
+            weights=adapted.weights,
+            title_embedding=self._project(title),
+            image_embedding=self._project(image),
+        )
+
+    def _project(self, states: Tensor) -> Tensor:
+        return F.normalize(self.item_projection(states).float(), dim=-1)
+
+    def encode_items(self, title_ids: Tensor, pixel_values: Tensor, has_image: Tensor) -> ItemOutput:
+        """Product vectors; the arguments are those of `item_states`."""
+        return self.fuse(self.item_states(title_ids, pixel_values, has_image))
+
+    def forward(
+        self,
+        query_ids: Tensor,
+        title_ids: Tensor,
+        pixel_values: Tensor,
+        has_image: Tensor,
+        similar_query_ids: Tensor | None = None,
+    ) -> MakeOutput:
+        """Everything that the objectives read, in one call, since data-parallel training hooks into this one."""
+        similar = None if similar_query_ids is None else self.encode_queries(similar_query_ids)
+        return MakeOutput(
+            query_embedding=self.encode_queries(query_ids),
+            similar_query_embedding=similar,
+            item=self.encode_items(title_ids, pixel_values, has_image),
+            temperature=self.temperature,
+        )
+
+
+def restore_unsaved_buffers(loaded: nn.Module, fresh: nn.Module) -> None:
+    """Copy the buffers that a state dict leaves out from a freshly built module to the same module after loading."""
+    for name, module in fresh.named_modules():
+        target = loaded.get_submodule(name)
+        for buffer in module._non_persistent_buffers_set:
+            value = getattr(module, buffer)
+            if value is not None:
+                setattr(target, buffer, value.to(next(loaded.parameters()).device))

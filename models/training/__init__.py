@@ -1,0 +1,1 @@
+"""Training MAKE: reading a training set, the loop, the model folder."""

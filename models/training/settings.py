@@ -1,0 +1,67 @@
+"""What a training run can be told, and what it reports; both are JSON, so that they cross into other processes."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from models.make.objectives import ObjectiveSettings
+
+
+class TrainSettings(BaseModel, extra="forbid"):
+    """One training run."""
+
+    training_set: str = Field(
+        description="Folder of a training set: train/, validation_items/, items.parquet, texts.parquet."
+    )
+    output: str = Field(description="The model folder to write.")
+    date: dt.date = Field(description="Logical date, part of the model version.")
+    preset: str = Field("tiny", description="A preset of models/make/configuration_make.py.")
+    overrides: dict[str, Any] = Field(
+        default_factory=dict, description="Fields of MakeConfig that differ from the preset."
+    )
+
+    epochs: int = Field(12, ge=1, description="Passes over the training split, at most.")
+    max_minutes: float | None = Field(
+        None, gt=0, description="Wall clock after which no step begins; None: all epochs."
+    )
+    validations: int = Field(4, ge=1, description="Times that the held-out products are searched, the end included.")
+    validation_items: int = Field(
+        8192, ge=1, description="Items searched: all that are relevant, filled up with others of the pool."
+    )
+    batch_size: int = Field(256, ge=2, description="Rows a step and process.")
+    learning_rate: float = Field(2e-3, gt=0, description="Peak; reached after the warm-up, then a cosine to 0.")
+    warmup: float = Field(0.05, ge=0, lt=1, description="Share of training that warms up.")
+    weight_decay: float = Field(
+        0.01, ge=0, description="Of matrices; norms, biases, embeddings and temperature have none."
+    )
+    clip_norm: float = Field(1.0, gt=0, description="Largest norm of a step's gradient.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="Of the encoders in training; auto: bfloat16 where the hardware multiplies it natively."
+    )
+    objectives: ObjectiveSettings = Field(default_factory=ObjectiveSettings)
+
+    title_dropout: float = Field(0.15, ge=0, lt=1, description="Share of titles withheld, of products with a photo.")
+    title_word_dropout: float = Field(0.1, ge=0, lt=1, description="Share of title words withheld.")
+    photo_dropout: float = Field(0.1, ge=0, lt=1, description="Share of photos withheld.")
+    plain_share: float = Field(0.2, ge=0, le=1, description="Last share of training, which withholds nothing.")
+
+    seed: int = Field(0, ge=0)
+    shuffle_rows: int = Field(4096, ge=1, description="Rows that are mixed with each other.")
+    num_workers: int = Field(2, ge=1, description="Threads a process that decode photos.")
+    threads: int | None = Field(
+        None, ge=1, description="CPU threads a process computes with; None shares the machine's."
+    )
+    progress_file: str | None = Field(None, description="JSON lines: a line every few steps and each validation.")
+    progress_every: int = Field(10, ge=1, description="Steps between lines of progress.")
+
+
+class TrainResult(BaseModel):
+    """What a training run gave; the same on every rank."""
+
+    model_version: str
+    weights_digest: str
+    preprocessing_digest: str
+    metrics: dict[str, float]

@@ -1,0 +1,301 @@
+"""Train MAKE on a training set; runs as it is in one process, or in each process of torchrun or TorchDistributor."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from torch import nn
+
+from models.encoder import Encoder
+from models.make.configuration_make import MakeConfig, preset_config
+from models.make.modeling_make import MakeModel
+from models.make.objectives import make_loss
+from models.make.processing_make import MakeProcessor
+from models.training.card import model_card
+from models.training.checkpoint import save_model_folder
+from models.training.data import TrainingBatch, TrainingData, drop_modalities
+from models.training.distributed import Process, joined_process, multiplies_bfloat16
+from models.training.settings import TrainResult, TrainSettings
+from models.training.validation import Validation
+
+__all__ = ["TrainResult", "TrainSettings", "train"]
+
+SELECTED_BY = "recall_at_10"
+
+
+def train(settings: TrainSettings) -> TrainResult:
+    """Train a model and write its folder.
+
+    Each process calls this with the same settings; RANK, WORLD_SIZE and LOCAL_RANK of the environment say which one it
+    is.  Rank 0 validates and writes the folder.
+
+    Raises:
+        FileNotFoundError: the training set lacks a file.
+        ValueError: settings that do not fit the training set.
+        RuntimeError: an epoch delivered other rows than the Parquet footers count, or the loss is not finite.
+    """
+    with joined_process() as process:
+        threads = settings.threads or max(1, (os.cpu_count() or 1) // process.local_world_size)
+        torch.set_num_threads(threads)
+        torch.manual_seed(settings.seed)  # the same first weights on every rank
+        return Trainer(settings, process).run()
+
+
+class Trainer:
+    """One process's share of a training run."""
+
+    def __init__(self, settings: TrainSettings, process: Process) -> None:
+        self.settings, self.process = settings, process
+        training_set = Path(settings.training_set)
+        self.config, self.processor = _prepare_text(settings, training_set)
+        self.model = MakeModel(self.config).to(process.device)
+        self.parallel_model = process.wrap(self.model)
+        self.optimizer = _optimizer(self.model, settings)
+        self.data = TrainingData(
+            training_set / "train",
+            self.processor,
+            batch_size=settings.batch_size,
+            shuffle_rows=settings.shuffle_rows,
+            seed=settings.seed,
+            rank=process.rank,
+            world_size=process.world_size,
+            decode_threads=settings.num_workers,
+        )
+        self.use_bfloat16 = settings.precision == "bfloat16" or (
+            settings.precision == "auto" and multiplies_bfloat16(process.device)
+        )
+        self.encoder = Encoder(self.model, self.processor, model_version="in training")
+        self.validation = None
+        if process.is_first:
+            self.validation = Validation(training_set, self.encoder, max_items=settings.validation_items)
+        self.progress_log = ProgressLog(settings.progress_file if process.is_first else None)
+        self.total_steps = settings.epochs * self.data.steps_per_epoch
+        self.step = 0
+        self.validated_at = 0.0  # progress
+        self.validated_step = -1
+        self.waited = self.validated = 0.0  # seconds
+        self.rows_read = self.rows_expected = 0
+        self.best_score = 0.0
+        self.kept: tuple[dict[str, Any], dict[str, float]] | None = None
+
+    def run(self) -> TrainResult:
+        """All epochs, or as many as fit the time; then the best checkpoint becomes the model folder."""
+        self.started = time.monotonic()
+        self.model.train()
+        try:
+            for epoch in range(self.settings.epochs):
+                if not self._train_epoch(epoch):
+                    break
+                self._check_rows()
+                self._validate_when_due()
+        finally:
+            self.data.close()
+        self._validate()
+        return self._finish()
+
+    def _train_epoch(self, epoch: int) -> bool:
+        """Whether the epoch came to its end before the time was up."""
+        for batch in self._timed(self.data.epoch(epoch, last=epoch + 1 == self.settings.epochs)):
+            progress = self._progress()
+            if progress >= 1.0:
+                return False
+            self._train_step(batch, progress)
+        return True
+
+    def _progress(self) -> float:
+        """Share of training that is done, by steps or by time, whichever is further; rank 0's clock counts."""
+        by_steps = self.step / self.total_steps
+        if self.settings.max_minutes is None:
+            return by_steps
+        by_time = (time.monotonic() - self.started) / (60 * self.settings.max_minutes)
+        return max(by_steps, self.process.from_first(by_time))
+
+    def _train_step(self, batch: TrainingBatch, progress: float) -> None:
+        settings = self.settings
+        if progress < 1.0 - settings.plain_share:
+            # Seeded by step and rank: what is withheld does not depend on what ran before.
+            seed = np.random.SeedSequence([settings.seed, self.step, self.process.rank]).generate_state(1)[0]
+            generator = torch.Generator().manual_seed(int(seed))
+            batch = drop_modalities(
+                batch,
+                title=settings.title_dropout,
+                title_words=settings.title_word_dropout,
+                photo=settings.photo_dropout,
+                generator=generator,
+            )
+        batch = batch.to(self.process.device)
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.learning_rate * learning_rate_share(progress, warmup=settings.warmup)
+        with torch.autocast(self.process.device.type, torch.bfloat16, enabled=self.use_bfloat16):
+            output = self.parallel_model(
+                query_ids=batch.query_ids,
+                title_ids=batch.title_ids,
+                pixel_values=self.processor.normalize_pixels(batch.pixels),
+                has_image=batch.has_image,
+                similar_query_ids=batch.similar_query_ids if settings.objectives.neighbor_positive_weight else None,
+            )
+        loss, parts = make_loss(
+            output,
+            has_image=batch.has_image,
+            has_similar=batch.has_similar,
+            relevant=batch.relevant,
+            neighbors=batch.neighbors,
+            settings=settings.objectives,
+            margin=self.config.margin,
+        )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
+        if not torch.isfinite(norm):
+            raise RuntimeError(
+                f"step {self.step}: the gradient is not finite (loss {loss.item():.4g}): "
+                "lower learning_rate, or train with precision=float32."
+            )
+        self.optimizer.step()
+        self.step += 1
+        if self.step % settings.progress_every == 0:
+            self.progress_log.write("step", share_done=progress, **self._speed(), **_floats({"loss": loss, **parts}))
+
+    def _timed(self, batches: Iterator[TrainingBatch]) -> Iterator[TrainingBatch]:
+        """The batches, with the time waited for them in `waited`."""
+        while True:
+            asked = time.monotonic()
+            batch = next(batches, None)
+            self.waited += time.monotonic() - asked
+            if batch is None:
+                return
+            yield batch
+
+    def _speed(self) -> dict[str, float]:
+        seconds = max(1e-9, time.monotonic() - self.started - self.validated)
+        rows = self.step * self.data.batch_size * self.process.world_size
+        return {
+            "steps": self.step,
+            "total_steps": self.total_steps,
+            "seconds": seconds,
+            "samples_per_second": rows / seconds,
+            "data_wait_share": self.waited / seconds,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "temperature": self.model.temperature.item(),
+        }
+
+    def _check_rows(self) -> None:
+        """Compare what all ranks read in this epoch with the footers: Petastorm has lost row groups before."""
+        read = int(self.process.total(self.data.rows_read))
+        self.rows_read += read
+        self.rows_expected += self.data.size.rows
+        if read != self.data.size.rows:
+            raise RuntimeError(
+                f"an epoch delivered {read:,} rows, the Parquet footers count {self.data.size.rows:,}: "
+                "check the petastorm version (0.12.1 is known to lose none)."
+            )
+
+    def _validate_when_due(self) -> None:
+        progress = self.process.from_first(self._progress())
+        if progress - self.validated_at >= 1.0 / self.settings.validations:
+            self.validated_at = progress
+            self._validate()
+
+    def _validate(self) -> None:
+        """Measure the held-out products on rank 0, and keep the weights unless earlier ones were better.
+
+        Better by more than the standard error, that is: the slice is small, and an earlier checkpoint has yet to see
+        the low rates, and the batches with nothing withheld, of the end.
+        """
+        if self.validation is None or self.validated_step == self.step:
+            return
+        began = time.monotonic()
+        self.model.eval()
+        metrics = self.validation.measure(self.encoder) if self.validation.queries else {}
+        self.model.train()
+        self.validated += time.monotonic() - began
+        self.validated_step = self.step
+        score, error = metrics.get(SELECTED_BY, 0.0), metrics.get(f"{SELECTED_BY}_error", 0.0)
+        self.best_score = max(score, self.best_score)
+        if score >= self.best_score - error:
+            self.kept = (copy.deepcopy(self.model.state_dict()), {**metrics, "best_step": self.step})
+        self.progress_log.write("validation", **self._speed(), **metrics)
+
+    def _finish(self) -> TrainResult:
+        """Write the model folder on rank 0 and tell every rank its version."""
+        result = None
+        if self.process.is_first:
+            weights, validation = self.kept
+            self.model.load_state_dict(weights)
+            metrics = {
+                **self._speed(),
+                **{f"validation_{name}": value for name, value in validation.items()},
+                "validation_seconds": self.validated,
+                "rows_read": self.rows_read,
+                "rows_expected": self.rows_expected,
+            }
+            saved = save_model_folder(
+                self.settings.output,
+                self.model.eval(),
+                self.processor,
+                trained_on=self.settings.date,
+                card=model_card(self.config, self.settings, metrics),
+            )
+            result = TrainResult(**saved, metrics=metrics)
+            self.progress_log.write("finished", model_version=result.model_version, **metrics)
+        return self.process.from_first(result)
+
+
+class ProgressLog:
+    """JSON lines about a run, each flushed as it is written; nowhere when there is no path."""
+
+    def __init__(self, path: str | None) -> None:
+        self._path = Path(path) if path else None
+        if self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.write_text("")
+
+    def write(self, event: str, **figures: Any) -> None:
+        """Append one line: `{"event": ..., figures}`."""
+        if self._path is not None:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"event": event, **figures}) + "\n")
+
+
+def learning_rate_share(progress: float, *, warmup: float) -> float:
+    """Share of the peak learning rate at `progress` in 0..1: linear to 1 over `warmup`, then a cosine to 0."""
+    if progress < warmup:
+        return max(progress, 1e-3) / warmup
+    return 0.5 * (1.0 + math.cos(math.pi * (progress - warmup) / (1.0 - warmup)))
+
+
+def _prepare_text(settings: TrainSettings, training_set: Path) -> tuple[MakeConfig, MakeProcessor]:
+    """The configuration and the processor, whose vocabulary, where it has one, is learnt from the set's texts."""
+    config = preset_config(settings.preset, **settings.overrides)
+    texts = []
+    if config.text_encoder == "bert":
+        texts = pq.read_table(training_set / "texts.parquet", columns=["text"]).column("text").to_pylist()
+    processor = MakeProcessor.for_config(config, texts)
+    config.vocab_size = processor.vocab_size
+    return config, processor
+
+
+def _optimizer(model: MakeModel, settings: TrainSettings) -> torch.optim.Optimizer:
+    """AdamW; weight decay on the matrices of linear maps and convolutions only."""
+    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)}
+    decayed = [p for p in model.parameters() if p.ndim >= 2 and id(p) not in embeddings]
+    others = [p for p in model.parameters() if p.ndim < 2 or id(p) in embeddings]
+    return torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}],
+        lr=settings.learning_rate,
+        fused=True,
+    )
+
+
+def _floats(tensors: dict[str, torch.Tensor]) -> dict[str, float]:
+    return {name: tensor.item() for name, tensor in tensors.items()}

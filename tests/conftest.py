@@ -1,0 +1,118 @@
+"""Fixtures that all tests share: one Spark session, and a fresh lake a test."""
+
+import functools
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory):
+    """The one session of the test run, sized for tiny data."""
+    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    os.environ.setdefault("MAKE_LOG_DIR", str(tmp_path_factory.mktemp("logs")))
+    from jobs.core.session import open_session
+
+    session = open_session("tests")
+    # Frames of a few rows: compiling code for them, or planning them anew halfway, costs more than running them.
+    session.conf.set("spark.sql.codegen.wholeStage", "false")
+    session.conf.set("spark.sql.codegen.factoryMode", "NO_CODEGEN")
+    session.conf.set("spark.sql.adaptive.enabled", "false")
+    session.conf.set("spark.sql.shuffle.partitions", "1")
+    session.conf.set("spark.databricks.delta.snapshotPartitions", "1")
+    yield session
+    session.stop()
+
+
+@pytest.fixture
+def lake(spark, tmp_path: Path):
+    """An empty lake."""
+    from jobs.core.lake import Lake
+
+    return Lake(spark, str(tmp_path / "lake"))
+
+
+@pytest.fixture(scope="session")
+def run_job_in(spark):
+    """Runs a job in the shared session against any lake: `run_job_in(lake, module, date="2026-11-01", ...)`.
+
+    Returns the job's record as a Row of job_runs; a failed or skipped run returns its record too.
+    """
+    from jobs.core.job import JobRun
+    from schemas import JOB_RUNS
+
+    def execute(lake, module, **options):
+        values = module.Options(lake=lake.root, **options)
+        domain, name = module.__name__.split(".")[-2:]
+        job = JobRun(f"{domain} {name}".replace("_", "-"), values)
+        job.execute(module.run)
+        return lake.read(JOB_RUNS).orderBy("finished_at", ascending=False).first()
+
+    return execute
+
+
+@pytest.fixture
+def run_job(lake, run_job_in):
+    """`run_job_in` against the test's lake: `run_job(module, date="2026-11-01", ...)`."""
+    return functools.partial(run_job_in, lake)
+
+
+@pytest.fixture(scope="session")
+def fashion() -> Path:
+    """The folder of the real catalog; tests that need it skip where it is absent."""
+    folder = Path(os.environ.get("MAKE_TEST_DATA", ROOT.parent / "shared" / "data")) / "fashion"
+    if not folder.is_dir():
+        pytest.skip(f"needs the real catalog at {folder} (set MAKE_TEST_DATA to its parent folder)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete model folder, its weights random: enough for whatever does not ask how good the vectors are."""
+    import datetime as dt
+
+    import torch
+
+    from models.make.configuration_make import preset_config
+    from models.make.modeling_make import MakeModel
+    from models.make.processing_make import MakeProcessor
+    from models.training.checkpoint import save_model_folder
+
+    torch.manual_seed(0)
+    config = preset_config("tiny", hidden_size=32, embedding_dim=32, vocab_size=1024, image_height=32, image_width=32)
+    processor = MakeProcessor.for_config(config, ["red dress", "blue shirt"])
+    folder = tmp_path_factory.mktemp("model")
+    save_model_folder(folder, MakeModel(config), processor, trained_on=dt.date(2026, 11, 1), card="# A test's model\n")
+    return folder
+
+
+@pytest.fixture
+def promoted_model(lake, model_folder: Path) -> str:
+    """The version of `model_folder`, put into the test's lake and promoted."""
+    import datetime as dt
+    import json
+
+    from schemas import MODELS
+
+    manifest = json.loads((model_folder / "manifest.json").read_text())
+    version = manifest["model_version"]
+    lake.upload(model_folder, "models", version)
+    now = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
+    row = {
+        "model_version": version,
+        "weights_sha256": manifest["weights_digest"],
+        "preprocessing_sha256": manifest["preprocessing_digest"],
+        "training_set_id": "none",
+        "training_settings": "{}",
+        "dimension": 32,
+        "metrics": {"recall_at_10": 0.5, "judged_queries": 2.0},
+        "stage": "promoted",
+        "code_revision": None,
+        "created_at": now,
+        "promoted_at": now,
+    }
+    lake.append(MODELS, lake.read(MODELS).sparkSession.createDataFrame([row], MODELS.schema))
+    return version

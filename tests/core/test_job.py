@@ -1,0 +1,68 @@
+"""A job's options are checked before it starts, and whatever becomes of it is one line and one record."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs.__main__ import find_jobs
+from jobs.core.job import DatedOptions, JobError, JobRun, JobSkipped
+from jobs.core.judgments import JudgedOptions
+from jobs.core.options import JobOptions, OptionsError, parse_options
+from schemas import JOB_RUNS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_command_line_wins_over_the_environment(monkeypatch):
+    monkeypatch.setenv("MAKE_LAKE", "/from/environment")
+    assert parse_options(JobOptions, []).lake == "/from/environment"
+    assert parse_options(JobOptions, ["--lake", "/from/option"]).lake == "/from/option"
+
+
+def test_options_that_do_not_validate_are_named_with_what_came():
+    with pytest.raises(OptionsError, match=r"--date \(or MAKE_DATE\): .*got '2026-13-01'"):
+        parse_options(DatedOptions, ["--date", "2026-13-01"])
+    with pytest.raises(OptionsError, match=r"--date \(or MAKE_DATE\): Field required$"):
+        parse_options(DatedOptions, [])
+    with pytest.raises(OptionsError, match=r"^--judged-queries and --judgments belong together"):
+        parse_options(JudgedOptions, ["--date", "2026-11-01", "--judgments", "x"])
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict", "status"),
+    [
+        (None, "succeeded", 0),
+        (JobSkipped("nothing to serve"), "skipped", 99),
+        (JobError("expected 2, got 1"), "failed", 1),
+        (KeyError("x"), "failed", 1),
+    ],
+)
+def test_every_ending_is_recorded_with_its_verdict_and_exit_status(lake, spark, error, verdict, status):
+    def run(job: JobRun, _options: JobOptions) -> None:
+        with job.stage("read"):
+            job.count(rows_in=3, rows_out=2, rows_rejected=1)
+        if error is not None:
+            raise error
+
+    job = JobRun("core test", JobOptions(lake=lake.root, run_id="night-1"))
+    assert job.execute(run) == status
+    record = lake.read(JOB_RUNS).first()
+    assert (record["run_id"], record["verdict"]) == ("night-1", verdict)
+    assert (record["rows_in"], record["rows_out"], record["rows_rejected"]) == (3, 2, 1)
+    assert set(record["seconds"]) == {"startup", "read"}
+    assert json.loads(record["arguments"])["run_id"] == "night-1"
+    assert record["notes"] == ([] if error is None else [str(error) if verdict != "failed" else record["notes"][0]])
+
+
+def test_every_job_is_listed_with_its_summary_and_has_help():
+    listing = subprocess.run([sys.executable, "-m", "jobs"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for domain, jobs in find_jobs().items():
+        assert f"\n{domain}\n" in listing.stdout
+        for job in jobs:
+            assert f"  {job} " in listing.stdout
+    unknown = subprocess.run([sys.executable, "-m", "jobs", "index", "bild"], cwd=ROOT, capture_output=True, text=True)
+    assert unknown.returncode == 1
+    assert "no job is named 'index bild'" in unknown.stderr

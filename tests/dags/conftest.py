@@ -1,0 +1,68 @@
+"""An Airflow of its own for these tests, and a spark-submit that only writes down how it was called."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Airflow reads these when it is first imported.
+os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-tests-")
+os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(ROOT / "dags")
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+os.environ["MAKE_TASK_RETRIES"] = "0"
+os.environ["AIRFLOW_CONN_SPARK_DEFAULT"] = '{"conn_type": "spark", "host": "local[*]"}'
+sys.path.insert(0, str(ROOT / "dags"))
+
+SPARK_SUBMIT = """#!/bin/sh
+echo "$@" >> "$SUBMITTED"
+case "$*" in
+    *"$SKIPPED_JOB"*) exit 99 ;;
+    *"$FAILED_JOB"*) echo "ValueError: expected a table, got none"; exit 1 ;;
+esac
+"""
+
+
+@pytest.fixture(scope="session")
+def airflow_database() -> None:
+    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True)
+
+
+class Submissions:
+    """What spark-submit was called with.  `skip` and `fail` name a job's file that shall end that way."""
+
+    def __init__(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._file = file
+        self._environment = monkeypatch
+        monkeypatch.setenv("SUBMITTED", str(file))
+        self.skip("none")
+        self.fail("none")
+
+    def skip(self, job: str) -> None:
+        self._environment.setenv("SKIPPED_JOB", f"/{job}.py")
+
+    def fail(self, job: str) -> None:
+        self._environment.setenv("FAILED_JOB", f"/{job}.py")
+
+    def arguments_of(self, job: str) -> list[str]:
+        """The job's own arguments, the run's id aside."""
+        (line,) = [line for line in self._file.read_text().splitlines() if f"/{job}.py" in line]
+        return [word for word in line.partition(f"/{job}.py ")[2].split() if not word.startswith("--run-id=")]
+
+    def run_ids(self) -> set[str]:
+        words = self._file.read_text().split()
+        return {word.removeprefix("--run-id=") for word in words if word.startswith("--run-id=")}
+
+
+@pytest.fixture
+def submissions(airflow_database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Submissions:
+    stub = tmp_path / "bin" / "spark-submit"
+    stub.parent.mkdir()
+    stub.write_text(SPARK_SUBMIT)
+    stub.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{stub.parent}{os.pathsep}{os.environ['PATH']}")
+    return Submissions(tmp_path / "submitted", monkeypatch)

@@ -1,0 +1,82 @@
+"""Whole runs of the DAGs by Airflow itself, with a spark-submit that only writes down how it was called."""
+
+import importlib
+from datetime import UTC, datetime
+from types import ModuleType
+
+import catalog_nightly
+import make_training
+import pytest
+
+DATE = datetime(2026, 11, 20, tzinfo=UTC)
+
+
+def states_of(module: ModuleType, **arguments) -> tuple[str, dict[str, str]]:
+    """State of the run, and of each of its tasks."""
+    dag = importlib.reload(module).dag  # a run in this process leaves its parameters in the DAG
+    run = dag.test(**{"logical_date": DATE, **arguments})
+    return run.state, {task.task_id: task.state for task in run.get_task_instances()}
+
+
+def test_a_night_gives_every_job_its_logical_date_and_all_the_same_run_id(submissions):
+    state, tasks = states_of(catalog_nightly)
+    assert state == "success"
+    assert tasks.pop("watch") == "skipped"
+    assert set(tasks.values()) == {"success"}
+    for job in ("catalog/ingest", "query_log/ingest", "index/publish", "operations/report"):
+        assert submissions.arguments_of(job) == ["--date=2026-11-20"]
+    (run_id,) = submissions.run_ids()
+    assert run_id.startswith("catalog_nightly.manual__")
+    assert ":" not in run_id
+
+
+def test_a_job_that_ends_with_status_99_is_skipped_with_all_after_it_but_the_report(submissions):
+    submissions.skip("embedding/items")
+    state, tasks = states_of(catalog_nightly)
+    assert state == "success"
+    assert tasks["query_log.ingest"] == "success"
+    skipped = {"embedding.items", "embedding.queries", "index.build", "index.check", "index.publish", "watch"}
+    assert {task for task, state in tasks.items() if state == "skipped"} == skipped
+    assert tasks["operations.report"] == "success"
+
+
+def test_a_night_with_a_failed_job_is_a_failed_run_that_still_has_its_report(submissions):
+    submissions.fail("index/check")
+    state, tasks = states_of(catalog_nightly)
+    assert state == "failed"
+    assert tasks["index.build"] == "success"
+    assert tasks["index.check"] == "failed"
+    assert tasks["index.publish"] == "upstream_failed"
+    assert tasks["operations.report"] == "success"
+
+
+def test_a_failed_report_fails_the_night(submissions):
+    submissions.fail("operations/report")
+    assert states_of(catalog_nightly)[0] == "failed"
+
+
+def test_training_ingests_its_window_and_passes_on_only_the_parameters_that_were_given(submissions):
+    state, _ = states_of(make_training, run_conf={"window_days": 7, "epochs": 3, "max_minutes": 1.5})
+    assert state == "success"
+    assert submissions.arguments_of("catalog/ingest") == ["--date=2026-11-20"]
+    assert submissions.arguments_of("query_log/ingest") == ["--date=2026-11-20", "--start=2026-11-14"]
+    assert submissions.arguments_of("query_log/pairs") == ["--date=2026-11-20", "--window-days=7"]
+    assert submissions.arguments_of("training/train") == ["--date=2026-11-20", "--epochs=3", "--max-minutes=1.5"]
+
+
+def test_a_run_without_a_logical_date_takes_the_date_parameter(submissions):
+    state, _ = states_of(make_training, logical_date=None, run_conf={"date": "2026-11-18"})
+    assert state == "success"
+    assert submissions.arguments_of("training/promote") == ["--date=2026-11-18"]
+
+
+def test_a_run_with_neither_date_takes_the_day_on_which_it_was_asked_for(submissions):
+    asked = datetime(2026, 11, 19, 13, tzinfo=UTC)
+    states_of(make_training, logical_date=None, run_after=asked)
+    assert submissions.arguments_of("training/promote") == ["--date=2026-11-19"]
+
+
+@pytest.mark.parametrize("params", [{"window_days": 0}, {"epochs": 1.5}, {"date": "yesterday"}, {"max_minutes": 0}])
+def test_a_parameter_outside_its_schema_is_refused(submissions, params):
+    with pytest.raises(Exception, match="Invalid input for param"):
+        states_of(make_training, run_conf=params)

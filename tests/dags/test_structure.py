@@ -1,0 +1,91 @@
+import os
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import catalog_nightly
+import make_training
+import pytest
+from airflow.sdk import DAG, CronDataIntervalTimetable, TriggerRule
+from spark import JOBS, SparkJobOperator
+
+ROOT = Path(__file__).resolve().parents[2]
+DAGS = pytest.mark.parametrize("dag", [catalog_nightly.dag, make_training.dag], ids=lambda dag: dag.dag_id)
+
+NIGHT = [
+    "catalog.ingest",
+    "query_log.ingest",
+    "embedding.items",
+    "embedding.queries",
+    "index.build",
+    "index.check",
+    "index.publish",
+    "operations.report",
+]
+TRAINING = [
+    "catalog.ingest",
+    "query_log.ingest",
+    "query_log.pairs",
+    "training.build_set",
+    "training.train",
+    "training.evaluate",
+    "training.promote",
+]
+
+
+def jobs_of(dag: DAG) -> list[SparkJobOperator]:
+    return [task for task in dag.topological_sort() if isinstance(task, SparkJobOperator)]
+
+
+def test_importing_the_dags_imports_neither_spark_nor_torch_nor_the_jobs():
+    program = (
+        "import sys; sys.path.insert(0, 'dags'); import catalog_nightly, make_training; "
+        "print([name for name in ('pyspark', 'torch', 'delta', 'jobs', 'models', 'schemas') if name in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert answer.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(("dag", "expected"), [(catalog_nightly.dag, NIGHT), (make_training.dag, TRAINING)])
+def test_the_jobs_run_one_after_the_other_in_the_order_of_the_design(dag: DAG, expected: list[str]):
+    jobs = jobs_of(dag)
+    assert [job.task_id for job in jobs] == expected
+    for before, after in pairwise(jobs):
+        assert after.upstream_task_ids == {before.task_id}
+
+
+@DAGS
+def test_every_job_lies_where_its_task_says(dag: DAG):
+    for job in jobs_of(dag):
+        domain, name = job.task_id.split(".")
+        assert job.application == str(JOBS / domain / f"{name}.py")
+        assert Path(job.application).is_file()
+
+
+@DAGS
+def test_every_task_says_in_one_line_what_it_does(dag: DAG):
+    for task in dag.tasks:
+        assert task.doc_md, task.task_id
+        assert len(task.doc_md.splitlines()) == 1, task.task_id
+
+
+def test_the_night_runs_daily_in_utc_one_at_a_time_and_does_not_catch_up():
+    dag = catalog_nightly.dag
+    assert isinstance(dag.timetable, CronDataIntervalTimetable)
+    assert str(dag.timetable.timezone) == "UTC"
+    assert dag.timetable.expression.split()[2:] == ["*", "*", "*"]
+    assert (dag.catchup, dag.max_active_runs) == (False, 1)
+
+
+def test_the_report_is_written_whatever_became_of_the_night():
+    assert catalog_nightly.dag.get_task("operations.report").trigger_rule == TriggerRule.ALL_DONE
+
+
+def test_deployed_dags_retry_their_tasks():
+    program = "import sys; sys.path.insert(0, 'dags'); import make_training as m; print(m.dag.tasks[0].retries)"
+    environment = {"PATH": "/usr/bin:/bin", "AIRFLOW_HOME": os.environ["AIRFLOW_HOME"]}
+    answer = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, env=environment
+    )
+    assert int(answer.stdout.splitlines()[-1]) >= 1

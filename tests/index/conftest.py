@@ -1,0 +1,130 @@
+"""Made-up vectors, as items of a lake and as builds: what the index is made of, without the model's minutes."""
+
+import datetime as dt
+import hashlib
+
+import faiss
+import numpy as np
+import pyarrow as pa
+import pytest
+from fsspec.core import url_to_fs
+
+from jobs.index.manifest import Content, Manifest
+from jobs.index.shard import ShardWriter
+from schemas import INDEX_BUILDS, ITEM_EMBEDDINGS, ITEMS
+
+DAY = dt.date(2026, 11, 1)
+
+
+@pytest.fixture
+def put_items(lake, spark):
+    """Puts items, and vectors for those that have one, into the lake: `put_items({"a": vector, "b": None}, version)`.
+
+    A changed vector is changed content, as it is when a model makes it; `title` is the title of all of them.
+    """
+
+    def put(vectors, model_version, *, title="red dress", price=1.0, active=True):
+        items, embeddings = [], []
+        for item_id, vector in vectors.items():
+            content = b"" if vector is None else np.asarray(vector, np.float32).tobytes()
+            content_hash = hashlib.sha256(title.encode() + content).hexdigest()
+            gone = None if active else DAY
+            items.append((item_id, title, "c", price, None, None, None, content_hash, active, DAY, gone, DAY))
+            if vector is not None:
+                floats = [float(x) for x in vector]
+                embeddings.append((item_id, model_version, content_hash, floats, 0.75, 0.25, 0.1, "ok", "test"))
+        lake.merge(ITEMS, spark.createDataFrame(items, ITEMS.schema))
+        lake.merge(ITEM_EMBEDDINGS, spark.createDataFrame(embeddings, ITEM_EMBEDDINGS.schema))
+
+    return put
+
+
+@pytest.fixture
+def vectors() -> dict[str, np.ndarray]:
+    """Forty items' vectors, none like another."""
+    directions = np.random.default_rng(0).normal(size=(40, 32)).astype(np.float32)
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    return {f"item-{row:02d}": vector for row, vector in enumerate(directions)}
+
+
+@pytest.fixture(scope="session")
+def write_build():
+    """Writes a build of items "0", "1", ..., dealt to the shards in turn: `write_build(folder, vectors)`."""
+
+    def write(
+        folder, vectors, *, shards=2, index_key="Flat", nprobe=0, build_id="build-test", model_version="make-test"
+    ):
+        fs, root = url_to_fs(folder)
+        fs.makedirs(root, exist_ok=True)
+        index = faiss.index_factory(vectors.shape[1], index_key, faiss.METRIC_INNER_PRODUCT)
+        if not index.is_trained:
+            index.train(vectors)
+        trained = faiss.serialize_index(index)
+        entries = []
+        for number in range(shards):
+            with ShardWriter(folder, number, shards, trained) as writer:
+                for rows in np.array_split(np.arange(number, len(vectors), shards), 2):
+                    writer.add(_items(rows, vectors))
+                entries.append(writer.finish())
+        manifest = Manifest(
+            build_id=build_id,
+            model_version=model_version,
+            dimension=vectors.shape[1],
+            index_key=index_key,
+            nprobe=nprobe,
+            shards=tuple(entries),
+            content=Content(items=len(vectors), sha256=""),
+        )
+        fs.pipe_file(f"{root}/manifest.json", manifest.to_bytes())
+        return folder
+
+    return write
+
+
+def _items(rows: np.ndarray, vectors: np.ndarray) -> pa.RecordBatch:
+    count = len(rows)
+    ids = [str(row) for row in rows]
+    return pa.RecordBatch.from_pydict(
+        {
+            "item_id": ids,
+            "title": [f"title of {item_id}" for item_id in ids],
+            "category": ["c"] * count,
+            "price": pa.array([1.0] * count),
+            "content_hash": [f"content of {item_id}" for item_id in ids],
+            "image_sha256": pa.nulls(count, pa.string()),
+            "title_weight": pa.array([0.75] * count, pa.float32()),
+            "image_weight": pa.array([0.25] * count, pa.float32()),
+            "photo_effect": pa.array([0.1] * count, pa.float32()),
+            "image_status": ["ok"] * count,
+            "embedding": pa.array(list(vectors[rows]), pa.list_(pa.float32())),
+        }
+    )
+
+
+@pytest.fixture
+def put_build(lake, spark, write_build, promoted_model, vectors):
+    """Puts a build with its row into the lake, as if a night had made it: `put_build("build-a", date, "passed")`."""
+    nights = iter(range(100))
+
+    def put(build_id, date, status, *, rows=None, model_version=promoted_model):
+        rows = np.array(list(vectors.values())) if rows is None else rows
+        write_build(lake.path("indexes", build_id), rows, build_id=build_id, model_version=model_version)
+        made = dt.datetime(2026, 11, 1, tzinfo=dt.UTC) + dt.timedelta(hours=next(nights))
+        row = {
+            **dict.fromkeys(INDEX_BUILDS.column_names),
+            "build_id": build_id,
+            "logical_date": date,
+            "model_version": model_version,
+            "items": len(rows),
+            "dimension": rows.shape[1],
+            "shards": 2,
+            "index_key": "Flat",
+            "delta_versions": {},
+            "gates": None if status == "built" else [],
+            "status": status,
+            "built_at": made,
+            "published_at": made if status in ("published", "superseded") else None,
+        }
+        lake.merge(INDEX_BUILDS, spark.createDataFrame([row], INDEX_BUILDS.schema))
+
+    return put

@@ -1,0 +1,80 @@
+"""Searches from the command line: one to the screen, many from file to file, by the build's own model."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.core.options import OptionsError, parse_options
+from jobs.index import search
+from jobs.index.builds import mirror_published
+from models.encoder import Encoder
+
+TITLES = ["red dress", "blue shirt", "green hat", "black shoe", "white bag"]
+
+
+@pytest.fixture
+def published(lake, promoted_model, write_build) -> str:
+    """A published build whose item n has the vector of query n of TITLES."""
+    encoder = Encoder.from_folder(lake.local_dir("models", promoted_model))
+    folder = lake.path("indexes", "build-a")
+    write_build(folder, encoder.embed_queries(TITLES), build_id="build-a", model_version=promoted_model)
+    mirror_published(lake, "build-a")
+    return promoted_model
+
+
+def test_one_query_prints_titles_scores_and_weights(run_job, published, capfd):
+    record = run_job(search, query="green hat", k=3)
+    assert (record["verdict"], record["rows_out"]) == ("succeeded", 3)
+    first = next(line for line in capfd.readouterr().err.splitlines() if "title of" in line)
+    assert [cell.strip() for cell in first.strip("│").split("│")] == ["1", "1.000", "title of 2", "c", "0.75/0.25", "2"]
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_file_of_queries_becomes_a_file_of_ranked_items(run_job, published, tmp_path, exact):
+    queries, output = tmp_path / "queries.parquet", tmp_path / "found.parquet"
+    ids = [10, 11, 12, 13]
+    pq.write_table(pa.table({"query_id": ids, "query": ["white bag", "red dress", " ", None], "x": ids}), queries)
+    record = run_job(search, queries=str(queries), output=str(output), k=10, exact=exact)
+    assert (record["rows_in"], record["rows_out"], record["rows_rejected"]) == (4, 2, 2)
+    found = pq.read_table(output)
+    assert found.column_names == ["query_id", "query", "rank", "item_id", "score"]
+    rows = found.to_pandas()
+    assert rows.groupby("query_id")["rank"].apply(list).to_dict() == {10: [1, 2, 3, 4, 5], 11: [1, 2, 3, 4, 5]}
+    assert rows[rows["rank"] == 1].set_index("query_id")["item_id"].to_dict() == {10: "4", 11: "0"}
+    assert (np.diff(rows[rows["query_id"] == 10]["score"]) <= 0).all()
+
+
+def test_a_build_is_searched_by_its_own_model_only(lake, run_job, published, write_build, vectors):
+    rows = np.array(list(vectors.values()))
+    write_build(lake.path("indexes", "build-b"), rows, build_id="build-b", model_version="make-other")
+    record = run_job(search, query="red dress", build_id="build-b")
+    assert record["verdict"] == "failed"
+    assert "build-b needs the model make-other" in record["notes"][-1]
+    lake.upload(lake.local_dir("models", published), "models", "make-other")
+    record = run_job(search, query="red dress", build_id="build-b")
+    assert f"models/make-other holds {published}" in record["notes"][-1]
+
+
+def test_what_cannot_be_searched_is_said(lake, run_job, published, tmp_path):
+    assert "build-x cannot be searched" in run_job(search, query="hat", build_id="build-x")["notes"][-1]
+    missing = run_job(search, queries=str(tmp_path / "none.parquet"), output="out.parquet")
+    assert "nothing is there" in missing["notes"][-1]
+    pq.write_table(pa.table({"text": ["hat"]}), tmp_path / "other.parquet")
+    other = run_job(search, queries=str(tmp_path / "other.parquet"), output="out.parquet")
+    assert "expected columns query_id and query, got ['text']" in other["notes"][-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "either --query or --queries"),
+        (["--query", "a", "--queries", "b"], "either --query or --queries"),
+        (["--queries", "b"], "go together"),
+        (["--query", "  "], "blank"),
+        (["--query", "a", "-k", "0"], "greater than or equal to 1"),
+    ],
+)
+def test_options_that_do_not_fit_together_are_refused_before_anything_starts(arguments, message):
+    with pytest.raises(OptionsError, match=message):
+        parse_options(search.Options, arguments)

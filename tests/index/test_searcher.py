@@ -1,0 +1,125 @@
+"""The searcher's answers are those of a brute-force comparison, however the build is cut, and of no tampered file."""
+
+import faiss
+import numpy as np
+import pytest
+
+from jobs.index.manifest import BuildIntegrityError, Current, Manifest
+from jobs.index.searcher import Searcher
+
+DIMENSION = 16
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def vectors() -> np.ndarray:
+    return unit(np.random.default_rng(0).normal(size=(500, DIMENSION)))
+
+
+@pytest.fixture(scope="module")
+def queries() -> np.ndarray:
+    return unit(np.random.default_rng(1).normal(size=(20, DIMENSION)))
+
+
+def found_ids(searcher: Searcher, queries: np.ndarray, k: int, *, exact: bool = False) -> np.ndarray:
+    ids = np.array(searcher.items(["item_id"])["item_id"].to_pylist(), dtype=int)
+    return ids[searcher.search(queries, k, exact=exact).rows]
+
+
+@pytest.mark.parametrize("shards", [1, 2, 7])
+@pytest.mark.parametrize("exact", [False, True])
+def test_the_number_of_shards_does_not_change_results(write_build, tmp_path, vectors, queries, shards, exact):
+    searcher = Searcher.open(write_build(str(tmp_path), vectors, shards=shards))
+    brute_force = np.argsort(-(queries @ vectors.T), axis=1)[:, :10]
+    np.testing.assert_array_equal(found_ids(searcher, queries, 10, exact=exact), brute_force)
+
+
+def test_inverted_lists_give_the_same_results_in_one_shard_and_in_many(write_build, tmp_path, vectors, queries):
+    one, many = (
+        Searcher.open(
+            write_build(str(tmp_path / str(shards)), vectors, shards=shards, index_key="IVF16,Flat", nprobe=4)
+        )
+        for shards in (1, 5)
+    )
+    np.testing.assert_array_equal(found_ids(one, queries, 10), found_ids(many, queries, 10))
+    exact = found_ids(one, queries, 10, exact=True)
+    assert (exact != found_ids(one, queries, 10)).any(), "lists that lose nothing would make this test idle"
+
+
+def test_a_search_for_more_than_there_is_ends_with_empty_places(write_build, tmp_path, vectors, queries):
+    found = Searcher.open(write_build(str(tmp_path), vectors[:7])).search(queries, 10)
+    assert (found.rows[:, 7:] == -1).all()
+    assert np.isneginf(found.scores[:, 7:]).all()
+    assert (np.sort(found.rows[:, :7], axis=1) == np.arange(7)).all()
+
+
+def test_vectors_are_read_in_the_order_that_is_asked_for(write_build, tmp_path, vectors):
+    searcher = Searcher.open(write_build(str(tmp_path), vectors, shards=3))
+    rows = np.array([499, 0, 250, 250, 3])
+    ids = np.array(searcher.items(["item_id"])["item_id"].to_pylist(), dtype=int)
+    np.testing.assert_array_equal(searcher.vectors(rows), vectors[ids[rows]])
+
+
+@pytest.mark.parametrize("name", ["shard-00001-of-00002.faiss", "shard-00000-of-00002.items.parquet"])
+def test_a_changed_file_is_refused_by_its_digest_before_it_is_opened(write_build, tmp_path, vectors, name):
+    write_build(str(tmp_path), vectors)
+    content = bytearray((tmp_path / name).read_bytes())
+    content[-100] ^= 1
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BuildIntegrityError, match=f"{name}: expected SHA-256"):
+        Searcher.open(str(tmp_path))
+
+
+def test_a_build_without_a_file_or_without_a_manifest_is_refused(write_build, tmp_path, vectors):
+    write_build(str(tmp_path), vectors)
+    (tmp_path / "shard-00001-of-00002.faiss").unlink()
+    with pytest.raises(BuildIntegrityError, match=r"shard-00001-of-00002.faiss is missing"):
+        Searcher.open(str(tmp_path))
+    (tmp_path / "manifest.json").write_text('{"format": 1, "build_id": 7}')
+    with pytest.raises(BuildIntegrityError, match=r"manifest.json does not parse: build_id"):
+        Searcher.open(str(tmp_path))
+    (tmp_path / "manifest.json").unlink()
+    with pytest.raises(BuildIntegrityError, match=r"manifest.json is missing"):
+        Searcher.open(str(tmp_path))
+
+
+def test_a_remote_build_is_written_and_searched_like_a_local_one(write_build, vectors, queries):
+    searcher = Searcher.open(write_build("memory://lake/indexes/build-test", vectors))
+    brute_force = np.argsort(-(queries @ vectors.T), axis=1)[:, :5]
+    np.testing.assert_array_equal(found_ids(searcher, queries, 5), brute_force)
+
+
+def test_readers_without_spark_find_the_published_build_and_notice_another_manifest(write_build, tmp_path, vectors):
+    folder = write_build(str(tmp_path / "build-test"), vectors)
+    with pytest.raises(BuildIntegrityError, match="CURRENT is missing"):
+        Searcher.published(str(tmp_path))
+    current = Current.of(Manifest.read(folder))
+    (tmp_path / "CURRENT").write_text(current.model_dump_json())
+    assert len(Searcher.published(str(tmp_path))) == 500
+    (tmp_path / "CURRENT").write_text(current.model_copy(update={"manifest_sha256": "0"}).model_dump_json())
+    with pytest.raises(BuildIntegrityError, match="not the one that was published"):
+        Searcher.published(str(tmp_path))
+
+
+def test_queries_of_another_length_are_refused_by_name(write_build, tmp_path, vectors):
+    searcher = Searcher.open(write_build(str(tmp_path), vectors, shards=1))
+    with pytest.raises(
+        ValueError, match=r"expected queries of shape \(n, 16\), got \(2, 8\); encode them with make-test"
+    ):
+        searcher.search(np.zeros((2, 8), np.float32), 1)
+
+
+def test_vectors_that_lie_beside_another_items_vector_are_noticed_at_build(write_build, tmp_path, vectors, monkeypatch):
+    def off_by_one(path: str) -> faiss.Index:
+        index = faiss.read_index(path)
+        stored = index.reconstruct_n(0, index.ntotal)
+        index.reset()
+        index.add(np.roll(stored, 1, axis=0))
+        return index
+
+    monkeypatch.setattr("jobs.index.shard.open_index", off_by_one)
+    with pytest.raises(BuildIntegrityError, match="do not find themselves"):
+        write_build(str(tmp_path), vectors[:100], shards=1)

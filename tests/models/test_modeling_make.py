@@ -1,0 +1,180 @@
+import pytest
+import torch
+
+from models.make.configuration_make import preset_config
+from models.make.modeling_make import MakeModel
+from models.make.processing_make import MakeProcessor
+
+TITLES = ["Red dress for women", "Blue", "Puma men running shoes", "", "a b", "hat"]
+QUERIES = ["red dress", "blue shirt", "shoes", "", "a", "hats"]
+HAS_IMAGE = torch.tensor([True, False, True, True, False, True])
+
+ABLATIONS = {
+    "tiny": {},
+    "cross-attention": {"cross_attention": True},
+    "cross-attention, mean": {"cross_attention": True, "fusion": "mean"},
+    "mean": {"fusion": "mean"},
+    "concat": {"fusion": "concat"},
+    "scalar": {"fusion": "scalar"},
+    "no image": {"use_image": False},
+    "shared encoder": {"shared_text_encoder": True},
+    "bert": {"text_encoder": "bert", "num_hidden_layers": 1, "cross_attention": True},
+    "bert, shared": {"text_encoder": "bert", "num_hidden_layers": 1, "shared_text_encoder": True},
+}
+WITH_IMAGE = [name for name in ABLATIONS if name != "no image"]
+
+
+def small_config(**overrides):
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "vocab_size": 2048, "image_height": 32, "image_width": 32}
+    return preset_config("tiny", **{**sizes, **overrides})
+
+
+def made(**overrides) -> tuple[MakeModel, dict]:
+    torch.manual_seed(0)
+    config = small_config(**overrides)
+    processor = MakeProcessor.for_config(config, TITLES + QUERIES)
+    model = MakeModel(config).eval()
+    batch = {
+        "query_ids": processor.pad(processor.tokenize_queries(QUERIES)),
+        "title_ids": processor.pad(processor.tokenize_titles(TITLES)),
+        "pixel_values": torch.randn(len(TITLES), 3, *processor.image_size),
+        "has_image": HAS_IMAGE,
+    }
+    return model, batch
+
+
+def item_arguments(batch: dict) -> dict:
+    return {name: batch[name] for name in ("title_ids", "pixel_values", "has_image")}
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_every_ablation_gives_unit_vectors_and_weights_that_sum_to_one(ablation):
+    model, batch = made(**ABLATIONS[ablation])
+    output = model(**batch)
+    for vectors in (output.query_embedding, output.item.embedding):
+        assert vectors.shape == (6, 128)
+        torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(6))
+    torch.testing.assert_close(output.item.weights.sum(dim=-1), torch.ones(6))
+    without_photo = ~HAS_IMAGE if model.config.use_image else torch.ones(6, dtype=torch.bool)
+    assert (output.item.weights[without_photo] == torch.tensor([1.0, 0.0])).all()
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_every_ablation_is_the_same_model_after_saving_and_loading(ablation, tmp_path):
+    model, batch = made(**ABLATIONS[ablation])
+    model.save_pretrained(tmp_path)
+    loaded = MakeModel.from_pretrained(tmp_path).eval()
+    before, after = model(**batch), loaded(**batch)
+    assert torch.equal(before.item.embedding, after.item.embedding)
+    assert torch.equal(before.query_embedding, after.query_embedding)
+    assert loaded.config.to_diff_dict() == model.config.to_diff_dict()
+
+
+@pytest.mark.parametrize("ablation", WITH_IMAGE)
+def test_a_product_without_a_photo_is_bit_equal_whatever_pixels_stand_in(ablation):
+    model, batch = made(**ABLATIONS[ablation])
+    before = model.encode_items(**item_arguments(batch)).embedding
+    for stand_in in (0.0, 1e30, float("nan"), float("inf")):
+        batch["pixel_values"][~HAS_IMAGE] = stand_in
+        assert torch.equal(model.encode_items(**item_arguments(batch)).embedding, before)
+
+
+@pytest.mark.parametrize("ablation", WITH_IMAGE)
+def test_a_photo_that_is_there_changes_the_vector(ablation):
+    model, batch = made(**ABLATIONS[ablation])
+    before = model.encode_items(**item_arguments(batch)).embedding
+    batch["pixel_values"] = -batch["pixel_values"]
+    changed = (model.encode_items(**item_arguments(batch)).embedding - before).abs().amax(dim=-1) > 0
+    assert torch.equal(changed, HAS_IMAGE)
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+@pytest.mark.parametrize("photos", ["none", "some", "all"])
+def test_gradients_are_finite_and_reach_every_weight(ablation, photos):
+    model, batch = made(**ABLATIONS[ablation])
+    batch["has_image"] = {"none": torch.zeros(6), "some": HAS_IMAGE, "all": torch.ones(6)}[photos].bool()
+    batch["pixel_values"][~batch["has_image"]] = float("nan")
+    output = model.train()(**batch)
+    scores = output.query_embedding @ output.item.embedding.T / output.temperature
+    torch.nn.functional.cross_entropy(scores, torch.arange(6)).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, f"{name} is outside the graph: data-parallel training would hang"
+        assert torch.isfinite(parameter.grad).all(), name
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_a_product_does_not_depend_on_the_products_beside_it(ablation):
+    model, batch = made(**ABLATIONS[ablation])
+    together = model.encode_items(**item_arguments(batch))
+    for row in range(6):
+        alone = model.encode_items(**{name: value[row : row + 1] for name, value in item_arguments(batch).items()})
+        torch.testing.assert_close(alone.embedding[0], together.embedding[row], atol=1e-5, rtol=0)
+        torch.testing.assert_close(alone.weights[0], together.weights[row], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "height", "width"),
+    [
+        ("vit_tiny_patch16_224", 80, 64),
+        ("swin_tiny_patch4_window7_224", 224, 224),
+        ("vit_medium_patch16_rope_reg1_gap_256", 80, 64),
+        ("eva02_tiny_patch14_224", 70, 56),
+        ("convnext_atto", 80, 64),
+    ],
+)
+def test_buffers_that_are_not_saved_come_back_for_every_kind_of_backbone(backbone, height, width, tmp_path):
+    model, batch = made(
+        image_backbone=backbone, image_backbone_args=None, image_height=height, image_width=width, vocab_size=1024
+    )
+    model.save_pretrained(tmp_path)
+    loaded = MakeModel.from_pretrained(tmp_path).eval()
+    buffers = dict(loaded.named_buffers())
+    for name, buffer in model.named_buffers():
+        assert torch.equal(buffers[name], buffer), name
+    with torch.no_grad():
+        before, after = (one.encode_items(**item_arguments(batch)).embedding for one in (model, loaded))
+    assert torch.equal(before, after)
+
+
+def test_a_patch_that_would_drop_columns_is_refused():
+    config = small_config(image_backbone="vit_tiny_patch16_224", image_backbone_args=None, image_width=60)
+    with pytest.raises(ValueError, match=r"32x60 is no multiple of vit_tiny_patch16_224's patch 16x16"):
+        MakeModel(config)
+
+
+def test_weights_that_do_not_match_the_configuration_are_refused(tmp_path):
+    model, _ = made()
+    model.save_pretrained(tmp_path)
+    model.config.fusion = "scalar"
+    model.config.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"weights and config\.json do not match.*image_logit"):
+        MakeModel.from_pretrained(tmp_path)
+
+
+def test_a_shared_encoder_is_one_module_with_one_set_of_weights():
+    shared, _ = made(shared_text_encoder=True)
+    assert shared.title_encoder is shared.query_encoder
+    assert not any("own_title_encoder" in name for name in shared.state_dict())
+
+
+def test_the_temperature_keeps_to_its_bounds():
+    model, _ = made()
+    for log_temperature, expected in ((-100.0, 0.01), (100.0, 0.5)):
+        model.log_temperature.data.fill_(log_temperature)
+        assert model.temperature.item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"hidden_size": 130}, "multiple of num_attention_heads"),
+        ({"temperature": 0.9}, "temperature_min <= temperature"),
+        ({"fusion": "sum"}, "fusion"),
+        ({"colour": "red"}, "no field colour"),
+    ],
+)
+def test_a_configuration_that_cannot_be_built_says_which_field(overrides, message):
+    with pytest.raises(Exception, match=message):
+        preset_config("tiny", **overrides)
+    with pytest.raises(ValueError, match="unknown preset 'huge': expected one of base, small, tiny"):
+        preset_config("huge")

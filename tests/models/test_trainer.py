@@ -1,0 +1,171 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from models.encoder import Encoder
+from models.training.trainer import TrainResult, TrainSettings, learning_rate_share, train
+from tests.models.conftest import COLOURS, GARMENTS, catalog
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = {"hidden_size": 64, "embedding_dim": 32, "vocab_size": 2048, "image_height": 32, "image_width": 32}
+
+
+def settings(training_set: Path, folder: Path, **changes) -> TrainSettings:
+    values = {
+        "training_set": str(training_set),
+        "output": str(folder / "model"),
+        "date": "2026-11-15",
+        "overrides": SMALL,
+        "epochs": 2,
+        "batch_size": 32,
+        "shuffle_rows": 64,
+        "threads": 1,
+        "progress_file": str(folder / "progress.jsonl"),
+        "progress_every": 1,
+    }
+    return TrainSettings(**{**values, **changes})
+
+
+@pytest.fixture(scope="module")
+def trained(training_set, tmp_path_factory) -> tuple[TrainSettings, TrainResult]:
+    chosen = settings(training_set, tmp_path_factory.mktemp("trained"), epochs=25)
+    return chosen, train(chosen)
+
+
+def test_training_reads_exactly_the_rows_that_the_footers_count(trained):
+    _, result = trained
+    assert result.metrics["rows_read"] == result.metrics["rows_expected"] == 25 * 192
+
+
+def test_queries_find_products_whose_colour_only_the_photo_tells(trained):
+    chosen, _ = trained
+    encoder = Encoder.from_folder(chosen.output)
+    items = [item for item in catalog() if not item["item_id"].endswith("-0")]
+    vectors = encoder.embed_items(
+        encoder.prepare_items([item["title"] for item in items], [item["photo"] for item in items])
+    )
+    colours = np.array([item["item_id"].split("-")[0] for item in items])
+    right = []
+    for colour in COLOURS:
+        for garment in GARMENTS:
+            scores = vectors.embedding @ encoder.embed_queries([f"{colour} {garment}"])[0]
+            right.append(colours[scores.argmax()] == colour)
+    assert np.mean(right) > 0.9
+
+
+def test_the_model_folder_names_the_version_and_holds_a_card(trained):
+    chosen, result = trained
+    folder = Path(chosen.output)
+    assert result.model_version.startswith("make-20261115-")
+    assert Encoder.from_folder(folder).model_version == result.model_version
+    assert {path.name for path in folder.iterdir()} == {
+        "config.json", "model.safetensors", "processor_config.json", "manifest.json", "README.md"
+    }  # fmt: skip
+    assert "validation_recall_at_10" in (folder / "README.md").read_text()
+
+
+def test_progress_lines_say_how_far_how_fast_and_what_waits(trained):
+    chosen, result = trained
+    events = [json.loads(line) for line in Path(chosen.progress_file).read_text().splitlines()]
+    steps = [event for event in events if event["event"] == "step"]
+    assert len(steps) == result.metrics["steps"] == 25 * 6
+    expected = {
+        "share_done",
+        "samples_per_second",
+        "data_wait_share",
+        "loss",
+        "query_item",
+        "query_photo",
+        "query_title",
+    }
+    assert expected <= set(steps[0])
+    assert [event["share_done"] for event in steps] == sorted(event["share_done"] for event in steps)
+    assert steps[-1]["loss"] < steps[0]["loss"]
+    validations = [event for event in events if event["event"] == "validation"]
+    best = max(event["recall_at_10"] for event in validations)
+    kept = next(event for event in validations if event["steps"] == result.metrics["validation_best_step"])
+    assert best - kept["recall_at_10_error"] <= kept["recall_at_10"] == result.metrics["validation_recall_at_10"]
+    assert events[-1]["event"] == "finished"
+
+
+def test_settings_and_results_cross_processes_as_json(trained):
+    chosen, result = trained
+    assert TrainSettings.model_validate_json(chosen.model_dump_json()) == chosen
+    assert TrainResult.model_validate_json(result.model_dump_json()) == result
+
+
+def test_the_same_seed_trains_the_same_model(training_set, tmp_path):
+    first, second = (train(settings(training_set, tmp_path / name)) for name in ("first", "second"))
+    assert first.model_version == second.model_version
+
+
+def test_training_stops_when_its_time_is_up(training_set, tmp_path):
+    result = train(settings(training_set, tmp_path, epochs=100_000, max_minutes=0.02))
+    assert 0 < result.metrics["steps"] < 1_000
+    assert Encoder.from_folder(tmp_path / "model").model_version == result.model_version
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"overrides": {**SMALL, "text_encoder": "bert", "num_hidden_layers": 1, "cross_attention": True}},
+        {"overrides": {**SMALL, "use_image": False}},
+        {"objectives": {"neighbor_positive_weight": 0.5, "neighbor_mask": False, "query_photo_weight": 0}},
+        {"precision": "bfloat16", "overrides": {**SMALL, "margin": 0.1}},
+    ],
+    ids=["bert with cross-attention", "no image", "similar queries as positives", "bfloat16 with a margin"],
+)
+def test_other_models_and_objectives_train_too(training_set, tmp_path, changes):
+    result = train(settings(training_set, tmp_path, **{"epochs": 1, **changes}))
+    assert Encoder.from_folder(tmp_path / "model").embed_queries(["red dress"]).shape == (1, 32)
+    assert result.metrics["steps"] == 6
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_rows_and_write_one_model(training_set, tmp_path):
+    chosen = settings(training_set, tmp_path, batch_size=16, objectives={"neighbor_positive_weight": 0.5})
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, sys; from models.training.trainer import *\n"
+        "result = train(TrainSettings.model_validate_json(sys.argv[1]))\n"
+        "open(sys.argv[2] + os.environ['RANK'], 'w').write(result.model_dump_json())"
+    )
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    subprocess.run(
+        [*torchrun, script, chosen.model_dump_json(), tmp_path / "result-"],
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        timeout=300,
+    )
+    results = [TrainResult.model_validate_json((tmp_path / f"result-{rank}").read_text()) for rank in (0, 1)]
+    assert results[0] == results[1]
+    assert results[0].metrics["rows_read"] == results[0].metrics["rows_expected"] == 2 * 192
+    assert results[0].metrics["steps"] == 2 * 192 // (2 * 16)
+    assert Encoder.from_folder(chosen.output).model_version == results[0].model_version
+
+
+def test_a_set_without_held_out_products_keeps_the_last_weights(training_set, tmp_path):
+    copy = tmp_path / "set"
+    (copy / "validation_items").mkdir(parents=True)
+    (copy / "train").symlink_to(training_set / "train")
+    (copy / "items.parquet").symlink_to(training_set / "items.parquet")
+    empty = pq.read_schema(training_set / "validation_items" / "part-00000.parquet").empty_table()
+    pq.write_table(pa.Table.from_batches([], empty.schema), copy / "validation_items" / "part-00000.parquet")
+    result = train(settings(copy, tmp_path, epochs=1))
+    assert "validation_recall_at_10" not in result.metrics
+    assert result.metrics["validation_best_step"] == result.metrics["steps"]
+
+
+def test_the_learning_rate_warms_up_then_falls_to_zero():
+    shares = [learning_rate_share(progress / 100, warmup=0.1) for progress in range(101)]
+    assert max(shares) == shares[10] == 1.0
+    assert shares[:11] == sorted(shares[:11])
+    assert shares[10:] == sorted(shares[10:], reverse=True)
+    assert shares[100] == pytest.approx(0, abs=1e-9)

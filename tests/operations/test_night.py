@@ -1,0 +1,123 @@
+"""The night's figures are what a person would count in the tables."""
+
+import datetime as dt
+
+import numpy as np
+
+from jobs.operations.night import (
+    HISTOGRAM_BINS,
+    build_of_night,
+    catalog_change,
+    published_build,
+    rejections_of_night,
+    steps_of_night,
+    vectors_of_night,
+)
+from schemas import ITEM_EMBEDDINGS, ITEMS, JOB_RUNS, REJECTED_ROWS
+from tests.operations.nights import BEFORE, MODEL, NIGHT, build_row, gate, job_run
+
+
+def test_items_count_as_new_changed_unchanged_or_gone_by_the_nights_snapshot(items):
+    change = catalog_change(items, NIGHT)
+    assert (change.active, change.new, change.changed, change.unchanged, change.gone) == (4, 1, 1, 2, 1)
+    assert change.active == change.new + change.changed + change.unchanged
+    assert not change.moved_on
+
+
+def test_a_catalog_that_moved_on_since_is_told(items):
+    assert catalog_change(items, BEFORE).moved_on
+
+
+def test_an_empty_catalog_counts_nothing(spark):
+    change = catalog_change(spark.createDataFrame([], ITEMS.schema), NIGHT)
+    assert (change.active, change.gone, change.moved_on) == (0, 0, False)
+
+
+def test_only_the_newest_run_of_each_job_of_the_chain_counts_in_the_chains_order(spark):
+    runs = [
+        job_run("index build", minute=9),
+        job_run("catalog ingest", verdict="failed", minute=1),
+        job_run("catalog ingest", verdict="unchanged", minute=5),
+        job_run("query-log ingest", minute=3, date=BEFORE),
+        job_run("training train", minute=4),
+    ]
+    steps = steps_of_night(spark.createDataFrame(runs, JOB_RUNS.schema), NIGHT)
+    assert [(step.job, step.verdict) for step in steps] == [
+        ("catalog ingest", "unchanged"),
+        ("index build", "succeeded"),
+    ]
+    assert steps[0].wall_seconds == 10
+    assert steps[0].startup_seconds == 4
+    assert steps[0].stages == {"read": 6.0}
+
+
+def test_rows_neither_accepted_nor_rejected_are_counted(spark):
+    runs = [job_run("catalog ingest", counts=(10, 6, 3)), job_run("index build", counts=(10, 6, None))]
+    ingest, build = steps_of_night(spark.createDataFrame(runs, JOB_RUNS.schema), NIGHT)
+    assert ingest.unaccounted_rows == 1
+    assert build.unaccounted_rows is None
+
+
+def test_rejected_rows_are_counted_by_source_and_reason_with_an_example(spark):
+    rows = [
+        ("query_log", NIGHT, "empty_query", '{"event_id": "1"}'),
+        ("query_log", NIGHT, "robot", '{"event_id": "3"}'),
+        ("query_log", NIGHT, "robot", '{"event_id": "2"}'),
+        ("catalog", NIGHT, "null_id", "{}"),
+        ("catalog", BEFORE, "null_id", "{}"),
+        ("catalog_flags", NIGHT, "photo_truncated", "{}"),
+    ]
+    found = rejections_of_night(spark.createDataFrame(rows, REJECTED_ROWS.schema), NIGHT)
+    assert [(r.source, r.reason, r.rows, r.accepted) for r in found] == [
+        ("catalog", "null_id", 1, False),
+        ("query_log", "robot", 2, False),
+        ("query_log", "empty_query", 1, False),
+        ("catalog", "photo_truncated", 1, True),
+    ]
+    assert found[1].example == '{"event_id": "2"}'
+
+
+def test_weights_are_of_active_items_with_a_readable_photo(items, embeddings, failures):
+    vectors = vectors_of_night(items, embeddings, failures, model_version=MODEL, date=NIGHT, categories=5)
+    assert vectors.image_status == {"ok": 3, "missing": 1, "broken": 0}
+    assert sum(vectors.histogram) == 3
+    assert [c.category for c in vectors.categories] == ["dress", "(no category)"]
+    assert vectors.failures == {"not a number in the vector": 1}
+
+
+def test_the_histogram_equals_numpys(spark):
+    weights = np.random.default_rng(3).uniform(0, 1, 200).astype(np.float32)
+    weights[:2] = 0.0, 1.0
+    items = [(str(n), "t", "c", None, None, None, None, "h", True, BEFORE, None, BEFORE) for n in range(200)]
+    rows = [(str(n), MODEL, "h", [1.0], 1 - float(w), float(w), 0.0, "ok", "r") for n, w in enumerate(weights)]
+    vectors = vectors_of_night(
+        spark.createDataFrame(items, ITEMS.schema),
+        spark.createDataFrame(rows, ITEM_EMBEDDINGS.schema),
+        spark.createDataFrame([], "model_version string, last_attempt date, reason string"),
+        model_version=MODEL,
+        date=NIGHT,
+        categories=1,
+    )
+    expected, _ = np.histogram(weights, bins=HISTOGRAM_BINS, range=(0, 1))
+    assert list(vectors.histogram) == expected.tolist()
+    (category,) = vectors.categories
+    assert np.allclose([category.low, category.median, category.high], np.quantile(weights, [0.1, 0.5, 0.9]), atol=0.02)
+
+
+def test_an_unchanged_night_stands_on_the_build_before_it(builds):
+    earlier = build_row("b1", date=BEFORE, gates=[gate("recall", 0.99, 0.95)])
+    later = build_row("b2", date=NIGHT + dt.timedelta(days=1), status="built")
+    found = build_of_night(builds(earlier, later), NIGHT)
+    assert (found.build_id, found.logical_date) == ("b1", BEFORE)
+    assert [(g.gate, g.figure, g.passed) for g in found.gates] == [("recall", 0.99, True)]
+
+
+def test_a_night_without_builds_has_none(builds):
+    assert build_of_night(builds(), NIGHT) is None
+    assert published_build(builds(build_row(status="built"))) is None
+
+
+def test_the_published_build_carries_its_hold(builds):
+    held = build_row(hold=("ann", "wrong photos", NIGHT))
+    found = published_build(builds(held))
+    assert (found.held_by, found.hold_reason, found.hold_until) == ("ann", "wrong photos", NIGHT)

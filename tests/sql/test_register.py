@@ -1,0 +1,152 @@
+"""The lake's tables and views are there by name, show what is in the lake, and cannot change it."""
+
+import datetime as dt
+
+import pytest
+from pyspark.errors import PySparkException
+
+from schemas import INDEX_BUILDS, ITEM_EMBEDDINGS, ITEMS, JOB_RUNS, REJECTED_ROWS
+
+DAY = dt.date(2026, 11, 1)
+NOON = dt.datetime(2026, 11, 1, 12)
+MODEL = "make-20261101-00000000"
+
+
+def put(lake, spark, table, *rows):
+    lake.append(table, spark.createDataFrame(list(rows), table.schema))
+
+
+def item(item_id, category="dress", *, active=True):
+    gone = None if active else DAY
+    return (item_id, f"item {item_id}", category, 1.0, None, None, None, f"hash {item_id}", active, DAY, gone, DAY)
+
+
+def vector(item_id, image_weight, *, content_hash=None, model=MODEL, status="ok"):
+    content = content_hash or f"hash {item_id}"
+    return (item_id, model, content, [1.0, 0.0], 1 - image_weight, image_weight, 0.5, status, "r")
+
+
+def build(
+    build_id,
+    status="published",
+    gates=(("recall", 0.99, 0.95, True, True, None), ("churn", 0.3, 0.2, False, False, None)),
+):
+    published_at = NOON if status == "published" else None
+    return (
+        build_id,
+        DAY,
+        MODEL,
+        3,
+        2,
+        1,
+        "Flat",
+        {"items": 1},
+        gates and list(gates),
+        status,
+        None,
+        NOON,
+        published_at,
+    )
+
+
+def run(job, *, minute, verdict="succeeded", date=DAY):
+    started = NOON + dt.timedelta(minutes=minute)
+    finished = started + dt.timedelta(seconds=10)
+    return (f"r{minute}", job, date, "{}", started, finished, 5, 4, 1, {"startup": 4.0}, {}, verdict, [])
+
+
+def test_an_empty_lake_stays_empty_and_says_what_is_absent(lake, enter_lake):
+    known = enter_lake()
+    assert known.tables == known.views == []
+    assert set(known.absent) >= {"items", "item_embeddings", "job_runs"}
+    assert not lake.fs.exists(lake.path("tables"))
+
+
+def test_a_table_comes_by_name_with_the_comments_of_its_declaration(lake, spark, enter_lake):
+    put(lake, spark, ITEMS, item("a"))
+    assert enter_lake().tables == ["items"]
+    assert [row["item_id"] for row in spark.sql("SELECT item_id FROM items").collect()] == ["a"]
+    comments = {row["col_name"]: row["comment"] for row in spark.sql("DESCRIBE items").collect()}
+    assert comments == {column.name: column.comment for column in ITEMS.columns}
+
+
+def test_a_table_shows_what_was_written_after_it_was_registered(lake, spark, enter_lake):
+    put(lake, spark, ITEMS, item("a"))
+    enter_lake()
+    put(lake, spark, ITEMS, item("b"))
+    assert spark.sql("SELECT * FROM items").count() == 2
+
+
+def test_registering_again_finds_tables_that_came_since(lake, spark, enter_lake):
+    enter_lake()
+    put(lake, spark, REJECTED_ROWS, ("catalog", DAY, "null_id", "{}"))
+    known = enter_lake()
+    assert (known.tables, known.views) == (["rejected_rows"], ["rejections_by_reason"])
+
+
+def test_a_statement_cannot_change_a_table_by_its_name(lake, spark, enter_lake):
+    put(lake, spark, REJECTED_ROWS, ("catalog", DAY, "null_id", "{}"))
+    enter_lake()
+    version = lake.version(REJECTED_ROWS)
+    for statement in ("DELETE FROM rejected_rows", "INSERT INTO rejected_rows SELECT * FROM rejected_rows"):
+        with pytest.raises(PySparkException):
+            spark.sql(statement)
+    assert lake.version(REJECTED_ROWS) == version
+
+
+def test_current_items_carry_the_published_models_vector_of_their_present_content(lake, spark, enter_lake):
+    put(lake, spark, ITEMS, item("fresh"), item("stale"), item("gone", active=False), item("bare"))
+    put(
+        lake,
+        spark,
+        ITEM_EMBEDDINGS,
+        vector("fresh", 0.25),
+        vector("fresh", 0.5, model="another"),
+        vector("stale", 0.5, content_hash="before the change"),
+        vector("gone", 0.5),
+    )
+    put(lake, spark, INDEX_BUILDS, build("b1"), build("b0", "superseded"))
+    enter_lake()
+    rows = spark.sql("SELECT item_id, model_version, image_weight FROM current_items ORDER BY item_id").collect()
+    assert [tuple(row) for row in rows] == [("bare", None, None), ("fresh", MODEL, 0.25), ("stale", None, None)]
+
+
+def test_modal_weights_are_of_items_with_a_readable_photo(lake, spark, enter_lake):
+    put(lake, spark, ITEMS, item("a"), item("b"), item("c", "hat"))
+    put(lake, spark, ITEM_EMBEDDINGS, vector("a", 0.25), vector("b", 0.75), vector("c", 0.0, status="missing"))
+    put(lake, spark, INDEX_BUILDS, build("b1"))
+    enter_lake()
+    rows = spark.sql("SELECT category, items, mean_image_weight FROM modal_weights_by_category").collect()
+    assert [tuple(row) for row in rows] == [("dress", 2, 0.5)]
+
+
+def test_nightly_runs_hold_the_newest_run_of_each_job_and_date(lake, spark, enter_lake):
+    put(
+        lake,
+        spark,
+        JOB_RUNS,
+        run("index build", minute=0, verdict="failed"),
+        run("index build", minute=5),
+        run("index search", minute=6, date=None),
+    )
+    enter_lake()
+    (row,) = spark.sql("SELECT job, verdict, wall_seconds, startup_seconds FROM nightly_runs").collect()
+    assert tuple(row) == ("index build", "succeeded", 10.0, 4.0)
+
+
+def test_rejections_are_counted_by_reason(lake, spark, enter_lake):
+    put(lake, spark, REJECTED_ROWS, *[("catalog", DAY, reason, "{}") for reason in ("null_id", "robot", "robot")])
+    enter_lake()
+    rows = spark.sql("SELECT reason, rows FROM rejections_by_reason ORDER BY reason").collect()
+    assert [tuple(row) for row in rows] == [("null_id", 1), ("robot", 2)]
+
+
+def test_the_index_history_has_a_row_for_each_gate_and_one_for_an_unchecked_build(lake, spark, enter_lake):
+    put(lake, spark, INDEX_BUILDS, build("b1"), build("b2", "built", gates=None))
+    enter_lake()
+    rows = spark.sql("SELECT build_id, gate, figure, passed FROM index_history ORDER BY build_id, gate").collect()
+    assert [tuple(row) for row in rows] == [
+        ("b1", "churn", 0.3, False),
+        ("b1", "recall", 0.99, True),
+        ("b2", None, None, None),
+    ]

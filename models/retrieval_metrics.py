@@ -1,7 +1,10 @@
-"""Retrieval metrics over ranked lists; pure numpy, binary relevance, means over queries.
+"""Retrieval metrics over ranked lists; pure numpy, binary relevance, one figure a query.
 
 Each takes `ranked`, one sequence of item ids a query, best first and without repeats, and `relevant`, one collection of
-item ids a query, in the same order.  Queries without any relevant item are left out, since no ranking could serve them.
+item ids a query, in the same order, and returns a (queries,) float array whose mean is the metric.
+
+Raises:
+    ValueError: as many rankings as judgments were expected, or a query has no relevant item, which no ranking serves.
 """
 
 from collections.abc import Collection, Hashable, Sequence
@@ -11,38 +14,45 @@ import numpy as np
 Ranked = Sequence[Sequence[Hashable]]
 Relevant = Sequence[Collection[Hashable]]
 
+_RESAMPLES = 1_000
 
-def recall_at_k(ranked: Ranked, relevant: Relevant, k: int) -> float:
+
+def recall_at_k(ranked: Ranked, relevant: Relevant, k: int) -> np.ndarray:
     """Hits in the top k, by min(k, number relevant): 1 is reachable for every query."""
-    scores = [hits[:k].sum() / min(k, total) for hits, total in _hits(ranked, relevant)]
-    return _mean(scores)
+    return np.array([hits[:k].sum() / min(k, total) for hits, total in _hits(ranked, relevant)])
 
 
-def ndcg_at_k(ranked: Ranked, relevant: Relevant, k: int) -> float:
+def ndcg_at_k(ranked: Ranked, relevant: Relevant, k: int) -> np.ndarray:
     """Discounted cumulative gain (1 / log2(rank + 1) a hit) of the top k, by that of an ideal ranking."""
     discounts = 1.0 / np.log2(np.arange(2, k + 2))
-    scores = [
-        (hits[:k] * discounts[: len(hits[:k])]).sum() / discounts[: min(k, total)].sum()
-        for hits, total in _hits(ranked, relevant)
-    ]
-    return _mean(scores)
+    return np.array(
+        [
+            (hits[:k] * discounts[: len(hits[:k])]).sum() / discounts[: min(k, total)].sum()
+            for hits, total in _hits(ranked, relevant)
+        ]
+    )
 
 
-def mrr(ranked: Ranked, relevant: Relevant) -> float:
-    """1 / rank of the first hit, 0 without one."""
-    scores = [1.0 / (1 + hits.argmax()) if hits.any() else 0.0 for hits, _ in _hits(ranked, relevant)]
-    return _mean(scores)
+def reciprocal_rank(ranked: Ranked, relevant: Relevant) -> np.ndarray:
+    """1 / rank of the first hit, 0 without one; its mean is MRR."""
+    return np.array([1.0 / (1 + hits.argmax()) if hits.any() else 0.0 for hits, _ in _hits(ranked, relevant)])
+
+
+def bootstrap_interval(values: np.ndarray) -> tuple[float, float]:
+    """95 % percentile-bootstrap interval of the mean of (n,) values; the same values always give the same."""
+    draws = np.random.default_rng(0).integers(len(values), size=(_RESAMPLES, len(values)))
+    lower, upper = np.quantile(values[draws].mean(axis=1), [0.025, 0.975])
+    return float(lower), float(upper)
 
 
 def _hits(ranked: Ranked, relevant: Relevant) -> list[tuple[np.ndarray, int]]:
-    """By query with relevant items: which ranks hit, and how many items are relevant."""
+    """By query: which ranks hit, and how many items are relevant."""
     if len(ranked) != len(relevant):
         raise ValueError(f"expected as many rankings as judgments, got {len(ranked)} and {len(relevant)}.")
-    judged = [(ranking, set(wanted)) for ranking, wanted in zip(ranked, relevant, strict=True) if len(wanted)]
-    return [(np.array([item in wanted for item in ranking], dtype=bool), len(wanted)) for ranking, wanted in judged]
-
-
-def _mean(scores: list[float]) -> float:
-    if not scores:
-        raise ValueError("no query has a relevant item: nothing to average.")
-    return float(np.mean(scores))
+    wanted = [set(items) for items in relevant]
+    if not all(wanted):
+        raise ValueError(f"query {wanted.index(set())} has no relevant item: leave it out, no ranking could serve it.")
+    return [
+        (np.array([item in items for item in ranking], dtype=bool), len(items))
+        for ranking, items in zip(ranked, wanted, strict=True)
+    ]

@@ -3,12 +3,11 @@
 import datetime as dt
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 from scripts.environment import ROOT, SPARK_VENV, spark_environment
-from scripts.run_dag import DagError, run_dag
+from scripts.run_dag import DagError, end_well, run_dag
 
 DEMO = ROOT / "demo"
 DATA = DEMO / "data"
@@ -65,9 +64,4 @@ def _run_module(module: str, *arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except DagError as error:
-        sys.exit(str(error))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    end_well(main)

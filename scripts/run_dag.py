@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -219,10 +219,15 @@ def main() -> None:
     print(f"{arguments.dag} {arguments.date}: {outcome.summary()}")
 
 
-if __name__ == "__main__":
+def end_well(main: Callable[[], None]) -> None:
+    """Call `main` for a person at a terminal: a DAG's failure is one line, not a traceback."""
     try:
         main()
     except DagError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+if __name__ == "__main__":
+    end_well(main)

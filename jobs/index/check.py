@@ -17,7 +17,7 @@ from rich.table import Table
 from jobs.core.job import JobError, JobRun, main
 from jobs.core.judgments import JudgedOptions, read_judged_queries
 from jobs.index.builds import INDEXES, build_of_night, published_build, record_build
-from jobs.index.gates import Gate, at_least, at_most, drift, neighbour_churn, recall_gate
+from jobs.index.gates import Gate, at_least, at_most, drift, judged_gate, neighbour_churn, recall_gate
 from jobs.index.manifest import BuildIntegrityError
 from jobs.index.search import query_encoder
 from jobs.index.searcher import Searcher
@@ -43,7 +43,7 @@ class Options(JudgedOptions):
     max_drift: float = Field(0.01, ge=0, description="Most 1 - cosine of an unchanged item's old and new vector.")
     max_churn: float = Field(0.5, ge=0, le=1, description="Most share of unchanged neighbours that may be displaced.")
     max_judged_loss: float = Field(
-        0.05, ge=0, le=1, description="How far recall@10 and nDCG@10 on judged queries may fall below the published."
+        0.02, ge=0, le=1, description="How far recall@10 and nDCG@10 on judged queries may fall, beyond chance."
     )
 
 
@@ -132,43 +132,49 @@ def coverage_gate(job: JobRun, searcher: Searcher, bound: float) -> Gate:
     return at_least("coverage", counts["covered"] / max(1, counts["active"]), bound, detail)
 
 
-def judged_figures(job: JobRun, searcher: Searcher, queries: list[Row]) -> dict[str, float] | None:
-    """recall@10 and nDCG@10 on judged queries, encoded by the build's own model.
+def judged_figures(job: JobRun, searcher: Searcher, queries: list[Row]) -> dict[str, dict[str, float]]:
+    """recall@10 and nDCG@10 of judged queries, encoded by the build's own model: figure to query_id to value.
 
-    Only items that the build holds count as relevant, so that a delisted item is no build's fault.  None when no query
-    has a relevant item left.
+    Only items that the build holds count as relevant, so that a delisted item is no build's fault; queries that have
+    none left are absent.
     """
-    encoder = query_encoder(job.lake, searcher)
     item_ids = np.array(searcher.items(["item_id"])["item_id"].to_pylist(), dtype=object)
     pool = set(item_ids)
-    relevant = [pool.intersection(query["relevant"]) for query in queries]
-    if not any(relevant):
-        return None
-    rows = searcher.search(encoder.embed_queries([query["query"] for query in queries]), 10).rows
+    relevant = {query["query_id"]: pool.intersection(query["relevant"]) for query in queries}
+    asked = [query for query in queries if relevant[query["query_id"]]]
+    vectors = query_encoder(job.lake, searcher).embed_queries([query["query"] for query in asked])
+    rows = searcher.search(vectors, 10).rows
     ranked = [item_ids[of_query[of_query >= 0]].tolist() for of_query in rows]
-    return {
-        "judged_recall_at_10": recall_at_k(ranked, relevant, 10),
-        "judged_ndcg_at_10": ndcg_at_k(ranked, relevant, 10),
+    ids = [query["query_id"] for query in asked]
+    wanted = [relevant[query_id] for query_id in ids]
+    figures = {
+        "judged_recall_at_10": recall_at_k(ranked, wanted, 10),
+        "judged_ndcg_at_10": ndcg_at_k(ranked, wanted, 10),
     }
+    return {name: dict(zip(ids, values.tolist(), strict=True)) for name, values in figures.items()}
 
 
 def judged_gates(job: JobRun, old: Searcher | None, new: Searcher, options: Options) -> list[Gate]:
-    """Quality on judged queries, not much below the published build's; without one it is told and cannot fail."""
+    """Quality on the judged queries that both builds can serve; without a published one it is told and cannot fail."""
     queries = read_judged_queries(job.spark, options).orderBy("query_id").collect()
-    figures = judged_figures(job, new, queries) if queries else None
-    if figures is None:
-        job.note("no judged query has a relevant item in the build: they are not used")
-        return []
+    figures = judged_figures(job, new, queries)
     before = judged_figures(job, old, queries) if old is not None else None
-    over = f"{len(queries):,} judged queries"
-    if before is None:
-        return [at_least(name, figure, 0.0, f"{over}; nothing to compare with") for name, figure in figures.items()]
-    return [
-        at_least(
-            name, figure, round(before[name] - options.max_judged_loss, 6), f"{over}; published {before[name]:.4f}"
+    gates = []
+    for name, by_query in figures.items():
+        ids = [query_id for query_id in by_query if before is None or query_id in before[name]]
+        if not ids:
+            job.note("no judged query has a relevant item in the build: they are not used")
+            return []
+        gates.append(
+            judged_gate(
+                name,
+                np.array([by_query[query_id] for query_id in ids]),
+                None if before is None else np.array([before[name][query_id] for query_id in ids]),
+                max_loss=options.max_judged_loss,
+                detail=f"{len(ids):,} judged queries",
+            )
         )
-        for name, figure in figures.items()
-    ]
+    return gates
 
 
 def head_queries(job: JobRun, searcher: Searcher, limit: int) -> tuple[np.ndarray, str]:

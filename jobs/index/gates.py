@@ -8,8 +8,8 @@ import numpy as np
 
 from jobs.index.searcher import Neighbours
 from jobs.index.shard import SCORE_TOLERANCE
+from models.retrieval_metrics import bootstrap_interval
 
-_RESAMPLES = 1_000
 # Figures are kept to what can be told apart, so that a check that is run again writes the same.
 _DECIMALS = 6
 
@@ -72,11 +72,29 @@ def recall_gate(found: Neighbours, exact: Neighbours, *, k: int, bound: float, s
     return Gate(f"recall_at_{k}", figure, bound, bool(round(lower, _DECIMALS) >= bound), blocking=True, detail=detail)
 
 
-def bootstrap_interval(values: np.ndarray) -> tuple[float, float]:
-    """95 % percentile-bootstrap interval of the mean; the same values always give the same."""
-    draws = np.random.default_rng(0).integers(len(values), size=(_RESAMPLES, len(values)))
-    lower, upper = np.quantile(values[draws].mean(axis=1), [0.025, 0.975])
-    return float(lower), float(upper)
+def judged_gate(name: str, figures: np.ndarray, before: np.ndarray | None, *, max_loss: float, detail: str) -> Gate:
+    """A figure of judged queries, against the same queries' in the published build.
+
+    Which items a night adds moves single queries at random.  So the loss counts, query by query, by the end of its
+    95 % interval that is kinder to the build: it must be sure, not merely seen, that more than `max_loss` was lost.
+
+    Args:
+        name: Name of the figure.
+        figures: (queries,) in the new build.
+        before: (queries,) in the published build; None when there is none, and then nothing can fail.
+        max_loss: How much of the mean may be lost.
+        detail: What the queries are.
+    """
+    figure = round(float(figures.mean()), _DECIMALS)
+    if before is None:
+        return Gate(name, figure, 0.0, True, blocking=True, detail=f"{detail}; nothing to compare with")
+    bound = round(float(before.mean()) - max_loss, _DECIMALS)
+    _, upper = bootstrap_interval(figures - before)
+    passed = round(upper, _DECIMALS) >= -max_loss
+    detail = (
+        f"{detail}; published {before.mean():.4f}; the change is at most {upper:+.4f} (95 % interval, which counts)"
+    )
+    return Gate(name, figure, bound, passed, blocking=True, detail=detail)
 
 
 def drift(before: np.ndarray, after: np.ndarray) -> np.ndarray:

@@ -203,10 +203,11 @@ def run(job: JobRun, options: Options) -> None:
         counts = {row["reason"]: row["count"] for row in cleaned.groupBy("reason").count().collect()}
     accepted = counts.pop(None, 0)
     with job.stage("write"):
-        good = cleaned.where(F.col("reason").isNull()).select(*QUERY_EVENTS.column_names)
-        has_new_events = job.lake.replace(QUERY_EVENTS, good, of_run)
+        # In this order: a write to query_events, which `cleaned` reads, ends what is kept of it.
         slices = (F.col("source") == SOURCE) & F.col("logical_date").between(first, last)
         has_new_refusals = job.lake.replace(REJECTED_ROWS, refused_rows(cleaned, logical_date=options.date), slices)
+        good = cleaned.where(F.col("reason").isNull()).select(*QUERY_EVENTS.column_names)
+        has_new_events = job.lake.replace(QUERY_EVENTS, good, of_run)
     cleaned.unpersist()
 
     rejected = sum(counts.values())

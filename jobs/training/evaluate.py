@@ -19,7 +19,7 @@ from jobs.core.judgments import JudgedOptions, read_judged_queries
 from jobs.core.lake import Lake
 from jobs.core.serving import find_model
 from jobs.embedding.inference import Seconds, embed_item_batches, open_encoder, threads_per_task, with_photos
-from models.retrieval_metrics import mrr, ndcg_at_k, recall_at_k
+from models.retrieval_metrics import ndcg_at_k, recall_at_k, reciprocal_rank
 from schemas import ITEM_IMAGES, ITEMS, MODELS, TRAINING_SETS
 
 # The deepest rank that a measure looks at.
@@ -69,11 +69,12 @@ def nearest_of_partition(
 
 def measures(ranked: list[list[str]], relevant: list[set[str]]) -> dict[str, float]:
     """Every figure of an evaluation, by name, from ranked item ids and the relevant ones, query by query."""
-    return {
+    by_query = {
         **{f"recall_at_{k}": recall_at_k(ranked, relevant, k) for k in (1, 10, 100)},
         "ndcg_at_10": ndcg_at_k(ranked, relevant, 10),
-        "mrr": mrr(ranked, relevant),
+        "mrr": reciprocal_rank(ranked, relevant),
     }
+    return {name: float(values.mean()) for name, values in by_query.items()}
 
 
 def run(job: JobRun, options: Options) -> None:

@@ -54,12 +54,12 @@ class Validation:
             scores[[place_of[key] for key in seen if key in place_of]] = -np.inf
             top = np.argpartition(-scores, min(TOP, len(scores) - 1))[:TOP]
             ranked.append(self._item_keys[top[np.argsort(-scores[top])]].tolist())
-        by_query = [recall_at_k([one], [wanted], 10) for one, wanted in zip(ranked, self._relevant, strict=True)]
+        by_query = recall_at_k(ranked, self._relevant, 10)
         return {
-            "recall_at_10": float(np.mean(by_query)),
-            "recall_at_10_error": float(np.std(by_query) / np.sqrt(len(by_query))),
-            "recall_at_100": recall_at_k(ranked, self._relevant, 100),
-            "ndcg_at_10": ndcg_at_k(ranked, self._relevant, 10),
+            "recall_at_10": float(by_query.mean()),
+            "recall_at_10_error": float(by_query.std() / np.sqrt(len(by_query))),
+            "recall_at_100": float(recall_at_k(ranked, self._relevant, 100).mean()),
+            "ndcg_at_10": float(ndcg_at_k(ranked, self._relevant, 10).mean()),
             "photo_weight": float(photo_weights[photo_weights > 0].mean()) if (photo_weights > 0).any() else 0.0,
         }
 

@@ -62,7 +62,7 @@ class Market:
 @pytest.fixture
 def market(run_job, tmp_path) -> Market:
     folder = tmp_path / "data"
-    run_job(generate, output=str(folder), items=120, days=2, date=FIRST, seed=3)
+    run_job(generate, output=str(folder), items=120, days=2, date=FIRST, seed=18)
     return Market(run_job, folder)
 
 
@@ -101,7 +101,7 @@ def test_two_nights_embed_what_changed_and_a_third_run_changes_nothing(lake, mar
     assert ids == set(now)
     assert lake.read(ITEM_EMBEDDINGS).where(F.col("item_id").isin(list(ids))).count() == len(ids)
     reasons = {row["reason"] for row in lake.read(REJECTED_ROWS).select("reason").distinct().collect()}
-    assert {"repeated_delivery", "unknown_item"} <= reasons
+    assert {"empty_query", "junk_query", "future_clock", "repeated_delivery", "unknown_item"} <= reasons
 
 
 def test_a_night_without_a_promoted_model_ingests_and_skips_the_rest(lake, market, run_job):

@@ -118,7 +118,6 @@ def test_a_build_that_serves_judged_queries_worse_than_the_published_one_fails(
     queries.write_text("query_id,query\n" + "".join(f"{i},{query}\n" for i, query, _ in asked))
     judgments.write_text("query_id,item_id\n" + "".join(f"{i},{row}\n{i},delisted\n" for i, _, row in asked))
     options = {"judged_queries": str(queries), "judgments": str(judgments), "max_churn": 1.0, "max_drift": 2.0}
-    options["max_judged_loss"] = 0.02
 
     assert run_job(check, date=NEXT_DAY, **options, **NO_CATALOG)["verdict"] == "succeeded"
     gates = verdict(lake, "build-same")[1]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jobs.index.gates import at_least, at_most, bootstrap_interval, drift, neighbour_churn, recall_gate
+from jobs.index.gates import at_least, at_most, drift, judged_gate, neighbour_churn, recall_gate
 from jobs.index.searcher import Neighbours
 
 
@@ -40,11 +40,26 @@ def test_recall_passes_on_the_lower_end_of_its_interval_not_on_its_mean():
     assert "95 % interval from 0.8500 (which counts) to 1.0000" in gate.detail
 
 
-def test_the_interval_narrows_with_more_queries_and_is_always_the_same():
-    few, many = (np.tile([0.0, 1.0], count) for count in (10, 1000))
-    assert bootstrap_interval(few) == bootstrap_interval(few)
-    widths = [np.diff(bootstrap_interval(values))[0] for values in (few, many)]
-    assert widths[1] < widths[0] / 5
+@pytest.mark.parametrize(("queries", "passes"), [(20, True), (2000, False)])
+def test_a_loss_of_judged_quality_blocks_once_it_is_no_chance(queries: int, passes: bool):
+    """One query in twenty is lost: among twenty that may be chance, among two thousand it is not."""
+    before = np.ones(queries)
+    after = np.where(np.arange(queries) % 20 == 0, 0.0, 1.0)
+    gate = judged_gate("judged_recall_at_10", after, before, max_loss=0.02, detail="queries")
+    assert (gate.figure, gate.bound, gate.passed) == (0.95, 0.98, passes)
+    assert "published 1.0000" in gate.detail
+
+
+def test_a_loss_within_the_bound_passes_however_sure_it_is():
+    before = np.ones(5000)
+    assert judged_gate("ndcg", before - 0.019, before, max_loss=0.02, detail="").passed
+    assert not judged_gate("ndcg", before - 0.021, before, max_loss=0.02, detail="").passed
+
+
+def test_without_a_published_build_judged_quality_is_told_and_cannot_fail():
+    gate = judged_gate("ndcg", np.zeros(10), None, max_loss=0.02, detail="10 judged queries")
+    assert gate.passed
+    assert gate.detail == "10 judged queries; nothing to compare with"
 
 
 def test_drift_is_one_minus_cosine():

@@ -25,11 +25,11 @@ sql: setup ## Open a SQL prompt over the lake (MAKE_LAKE names it).
 	@$(SPARK_PYTHON) -m jobs sql prompt
 
 test: lint ## Lint, then run the core tests of both environments.
-	@$(SPARK_PYTHON) -m pytest -m "not slow" --ignore tests/dags
+	@$(SPARK_PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" --ignore tests/dags
 	@$(AIRFLOW_PYTHON) -m pytest -m "not slow" tests/dags
 
 test-slow: lint ## Lint, then run every test of both environments.
-	@$(SPARK_PYTHON) -m pytest --ignore tests/dags
+	@$(SPARK_PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/dags
 	@$(AIRFLOW_PYTHON) -m pytest tests/dags
 
 lint: setup ## Check style and formatting; dags/ against Airflow's own rules too.

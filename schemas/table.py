@@ -152,14 +152,15 @@ class Table:
         Raises:
             SchemaMismatchError: A column, type, constraint or the partitioning differs; all differences are named.
         """
-        delta = DeltaTable.forPath(spark, path)
-        detail = delta.detail().select("partitionColumns", "properties").first()
-        stored = {f.name: f.dataType for f in delta.toDF().schema}
+        # Only the log's newest metadata is read: DESCRIBE DETAIL would list all files, a Spark job a table.
+        stored = {f.name: f.dataType for f in DeltaTable.forPath(spark, path).toDF().schema}
+        properties = {row["key"]: row["value"] for row in spark.sql(f"SHOW TBLPROPERTIES {sql_path(path)}").collect()}
         stored_checks = {
             name.removeprefix("delta.constraints."): predicate
-            for name, predicate in detail.properties.items()
+            for name, predicate in properties.items()
             if name.startswith("delta.constraints.")
         }
+        partitions = _partition_columns(spark, path)
         declared = {c.name: c.type for c in self.columns}
         differences = [f"column {name} is missing" for name in declared if name not in stored]
         differences += [f"column {name} is not declared" for name in stored if name not in declared]
@@ -173,8 +174,8 @@ class Table:
             for name, predicate in self.checks.items()
             if stored_checks.get(name) != predicate
         ]
-        if tuple(detail.partitionColumns) != tuple(self.partitioned_by):
-            differences.append(f"partitioned by {list(detail.partitionColumns)}, declared {list(self.partitioned_by)}")
+        if partitions != list(self.partitioned_by):
+            differences.append(f"partitioned by {partitions}, declared {list(self.partitioned_by)}")
         if differences:
             raise SchemaMismatchError(
                 f"table {self.name} at {path} is not as declared: {'; '.join(differences)}. "
@@ -193,6 +194,12 @@ class Table:
                 f"table {self.name}: rows lack {sorted(declared - came)} and carry undeclared {sorted(came - declared)}"
             )
         return rows.select([rows[c.name].cast(c.type).alias(c.name) for c in self.columns])
+
+
+def _partition_columns(spark: SparkSession, path: str) -> list[str]:
+    """What follows the heading `# col_name` of DESCRIBE TABLE."""
+    names = [row["col_name"] for row in spark.sql(f"DESCRIBE TABLE {sql_path(path)}").collect()]
+    return [name for name in names[names.index("# col_name") + 1 :] if name] if "# col_name" in names else []
 
 
 def sql_literal(text: str) -> str:

@@ -125,6 +125,6 @@ def put_build(lake, spark, write_build, promoted_model, vectors):
             "built_at": made,
             "published_at": made if status in ("published", "superseded") else None,
         }
-        lake.merge(INDEX_BUILDS, spark.createDataFrame([row], INDEX_BUILDS.schema))
+        lake.append(INDEX_BUILDS, spark.createDataFrame([row], INDEX_BUILDS.schema))
 
     return put

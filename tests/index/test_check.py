@@ -30,7 +30,7 @@ def test_a_sound_build_passes_and_a_second_check_writes_nothing(
 ):
     put_items(vectors, promoted_model)
     heads = [(f"query {n}", promoted_model, vectors[f"item-{n:02d}"].tolist(), 10, "test") for n in range(20)]
-    lake.merge(QUERY_EMBEDDINGS, spark.createDataFrame(heads, QUERY_EMBEDDINGS.schema))
+    lake.append(QUERY_EMBEDDINGS, spark.createDataFrame(heads, QUERY_EMBEDDINGS.schema))
     run_job(build, date=DAY)
     assert run_job(check, date=DAY)["verdict"] == "succeeded"
     (row,) = lake.read(INDEX_BUILDS).collect()

@@ -79,19 +79,19 @@ def failures(spark):
 @pytest.fixture
 def night_lake(lake, spark, items, embeddings, failures):
     """Tables of a night whose chain ran through to a promoted model's vectors; nothing is built yet."""
-    lake.merge(ITEMS, items)
-    lake.merge(ITEM_EMBEDDINGS, embeddings)
-    lake.merge(EMBEDDING_FAILURES, failures)
+    lake.append(ITEMS, items)
+    lake.append(ITEM_EMBEDDINGS, embeddings)
+    lake.append(EMBEDDING_FAILURES, failures)
     photos = [
         (hashlib.sha256(p).hexdigest(), p, len(p), 48, 64, "JPEG", True, None) for p in map(jpeg, ["red", "blue"])
     ]
     # The third photo is known as unreadable: its item is shown without one.
     broken = (hashlib.sha256(jpeg("green")).hexdigest(), b"\xff", 1, None, None, None, False, "truncated")
-    lake.merge(ITEM_IMAGES, spark.createDataFrame([*photos, broken], ITEM_IMAGES.schema))
+    lake.append(ITEM_IMAGES, spark.createDataFrame([*photos, broken], ITEM_IMAGES.schema))
     queries = [(f"query {n}", MODEL, np.eye(4)[n % 4].tolist(), 100 - n, "night") for n in range(5)]
-    lake.merge(QUERY_EMBEDDINGS, spark.createDataFrame(queries, QUERY_EMBEDDINGS.schema))
+    lake.append(QUERY_EMBEDDINGS, spark.createDataFrame(queries, QUERY_EMBEDDINGS.schema))
     model = (MODEL, "w", "p", "set", "{}", 4, {}, "promoted", None, MIDNIGHT, MIDNIGHT)
-    lake.merge(MODELS, spark.createDataFrame([model], MODELS.schema))
+    lake.append(MODELS, spark.createDataFrame([model], MODELS.schema))
     rejected = spark.createDataFrame(
         [("empty_title", '{"item_id": "7", "title": "<img src=x>"}')] * 2, "reason string, row string"
     )

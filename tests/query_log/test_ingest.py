@@ -45,7 +45,7 @@ def catalog(spark, lake):
         )
         for item_id, active in (("a", True), ("gone", False))
     ]
-    lake.merge(ITEMS, spark.createDataFrame(rows, ITEMS.schema))
+    lake.append(ITEMS, spark.createDataFrame(rows, ITEMS.schema))
 
 
 @pytest.fixture

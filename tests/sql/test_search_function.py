@@ -25,8 +25,8 @@ def vectors(lake, spark, promoted_model, run_job, enter_lake):
         (name, promoted_model, name, vector.tolist(), 0.75, 0.25, 0.1, "ok", "r")
         for name, vector in zip(names, values, strict=True)
     ]
-    lake.merge(ITEMS, spark.createDataFrame(items, ITEMS.schema))
-    lake.merge(ITEM_EMBEDDINGS, spark.createDataFrame(rows, ITEM_EMBEDDINGS.schema))
+    lake.append(ITEMS, spark.createDataFrame(items, ITEMS.schema))
+    lake.append(ITEM_EMBEDDINGS, spark.createDataFrame(rows, ITEM_EMBEDDINGS.schema))
     record = run_job(build, date=DAY)
     assert record["verdict"] == "succeeded", record["notes"]
     mirror_published(lake, lake.read(INDEX_BUILDS).first()["build_id"])

@@ -27,7 +27,7 @@ setup(
     long_description_content_type="text/markdown",
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["jobs*", "models*", "schemas*"]),
-    package_data={"jobs.operations": ["templates/*"]},
+    package_data={f"jobs.{package}": ["templates/*"] for package in ("core", "operations", "training")},
     install_requires=[pin for pin in pins("spark") if pin.partition("==")[0] in INFERENCE],
     extras_require={"spark": pins("spark"), "airflow": pins("airflow"), "dev": pins("spark-dev")},
 )

@@ -38,10 +38,10 @@ def reciprocal_rank(ranked: Ranked, relevant: Relevant) -> np.ndarray:
     return np.array([1.0 / (1 + hits.argmax()) if hits.any() else 0.0 for hits, _ in _hits(ranked, relevant)])
 
 
-def bootstrap_interval(values: np.ndarray) -> tuple[float, float]:
-    """95 % percentile-bootstrap interval of the mean of (n,) values; the same values always give the same."""
+def bootstrap_interval(values: np.ndarray, *, level: float = 0.95) -> tuple[float, float]:
+    """Percentile-bootstrap interval of the mean of (n,) values; the same values always give the same."""
     draws = np.random.default_rng(0).integers(len(values), size=(_RESAMPLES, len(values)))
-    lower, upper = np.quantile(values[draws].mean(axis=1), [0.025, 0.975])
+    lower, upper = np.quantile(values[draws].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
     return float(lower), float(upper)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import Field, model_validator
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -23,17 +25,29 @@ class JudgedOptions(DatedOptions):
         return self
 
 
-def read_judged_queries(spark: SparkSession, options: JudgedOptions) -> DataFrame:
-    """One row a judged query that has a relevant item: query_id, query, relevant (array of item_id)."""
-    queries = read_source(spark, options.judged_queries, required=("query_id", "query"))
+def read_judged_queries(spark: SparkSession, options: JudgedOptions, *, attributes: Sequence[str] = ()) -> DataFrame:
+    """Read the judged queries that have a relevant item.
+
+    Args:
+        spark: The session.
+        options: Where they lie.
+        attributes: Further columns of the queries' table.
+
+    Returns:
+        query_id, query, relevant (array of item_id) and attributes (map of column to value as text).
+    """
+    queries = read_source(spark, options.judged_queries, required=("query_id", "query", *attributes))
     judgments = read_source(spark, options.judgments, required=("query_id", "item_id"))
     of_query, of_item = (
         identifier_of(name, judgments.schema[name].dataType).alias(name) for name in ("query_id", "item_id")
     )
+    # As text, because Spark groups by no map.
+    as_json = F.to_json(F.struct(*attributes)) if attributes else F.lit("{}")
     query_id = identifier_of("query_id", queries.schema["query_id"].dataType).alias("query_id")
     return (
-        queries.select(query_id, "query")
+        queries.select(query_id, "query", as_json.alias("attributes"))
         .join(judgments.select(of_query, of_item), on="query_id", how="inner")
-        .groupBy("query_id", "query")
+        .groupBy("query_id", "query", "attributes")
         .agg(F.collect_set("item_id").alias("relevant"))
+        .withColumn("attributes", F.from_json("attributes", "map<string,string>"))
     )

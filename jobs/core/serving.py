@@ -17,12 +17,15 @@ def serving_model(lake: Lake) -> str:
     published = lake.read(INDEX_BUILDS).where(F.col("status") == "published").select("model_version").first()
     if published is not None:
         return published["model_version"]
-    promoted = (
-        lake.read(MODELS).where(F.col("stage") == "promoted").orderBy(F.desc("promoted_at")).select("model_version")
-    ).first()
+    promoted = newest_promoted_model(lake)
     if promoted is None:
         raise JobSkipped("no promoted model: run the training DAG (make train), then this night again")
     return promoted["model_version"]
+
+
+def newest_promoted_model(lake: Lake) -> Row | None:
+    """The row of the model that was promoted last, which any challenger has to beat; None before the first."""
+    return lake.read(MODELS).where(F.col("stage") == "promoted").orderBy(F.desc("promoted_at")).first()
 
 
 def find_model(lake: Lake, version: str | None) -> Row:

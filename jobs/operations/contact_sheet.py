@@ -1,20 +1,16 @@
 """Sample queries with what the published index answers, as a person would look at them: photo, title, score."""
 
-import base64
-import io
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from jobs.core.pages import thumbnails
 from jobs.index.searcher import Searcher
 
 _ITEM_COLUMNS = ("item_id", "title", "category", "price", "image_sha256", "title_weight", "image_weight")
-# Longest sides of an inlined photo, in pixels: sharp at the size in which the page shows it, some 10 kB each.
-_THUMBNAIL = (192, 256)
 
 
 @dataclass(frozen=True)
@@ -89,7 +85,7 @@ def answer_queries(
     found = searcher.search(np.stack([query.vector for query in queries]), results_per_query)
     shown = np.unique(found.rows[found.rows >= 0])
     items = dict(zip(shown.tolist(), searcher.items(_ITEM_COLUMNS).take(shown).to_pylist(), strict=True))
-    photos = _photos(images, {item["image_sha256"] for item in items.values()} - {None})
+    photos = thumbnails(images, {item["image_sha256"] for item in items.values()} - {None})
 
     def result(row: int, score: float) -> Result:
         item = items[row]
@@ -100,19 +96,3 @@ def answer_queries(
         Answer(query, [result(row, score) for row, score in zip(rows, scores, strict=True) if row >= 0])
         for query, rows, scores in zip(queries, found.rows.tolist(), found.scores.tolist(), strict=True)
     ]
-
-
-def _photos(images: DataFrame, keys: Collection[str]) -> dict[str, str]:
-    """Thumbnails of the readable photos among these, as data URIs by content_sha256."""
-    readable = images.where(F.col("content_sha256").isin(*sorted(keys)) & F.col("readable"))
-    return {row["content_sha256"]: _thumbnail(row["content"]) for row in readable.collect()}
-
-
-def _thumbnail(content: bytes) -> str:
-    """A small JPEG of the photo as a data URI; drawn anew, so that nothing but pixels reaches the page."""
-    with Image.open(io.BytesIO(content)) as photo:
-        small = photo.convert("RGB")
-    small.thumbnail(_THUMBNAIL)
-    encoded = io.BytesIO()
-    small.save(encoded, format="JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(encoded.getvalue()).decode("ascii")

@@ -9,12 +9,12 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from pydantic import Field
 
 from jobs.core.job import DatedOptions, JobRun, JobSkipped, main
 from jobs.core.lake import Lake
+from jobs.core.pages import render_page, write_page
 from jobs.core.serving import serving_model
 from jobs.index.searcher import Searcher
 from jobs.operations import plots
@@ -108,10 +108,7 @@ class Page:
 
 def render(page: Page) -> str:
     """The page as one self-contained HTML document; whatever comes from data is escaped."""
-    environment = Environment(
-        loader=PackageLoader("jobs.operations"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    return environment.get_template("report.html.j2").render(page=page)
+    return render_page("jobs.operations", "report.html.j2", page=page)
 
 
 def gather(job: JobRun, options: Options) -> Page:
@@ -175,14 +172,11 @@ def run(job: JobRun, options: Options) -> None:
     page = gather(job, options)
     with job.stage("render"):
         html = render(page)
-    folder = job.lake.path("reports", job.run_id.replace("/", "_"))
     with job.stage("write"):
-        job.lake.fs.makedirs(folder, exist_ok=True)
-        with job.lake.fs.open(f"{folder}/index.html", "w", encoding="utf-8") as file:
-            file.write(html)
+        place = write_page(job.lake, job.run_id, html)
     job.figure("bytes", len(html.encode("utf-8")))
     job.note(f"{page.verdict.light}: {page.verdict.headline}")
-    job.note(f"report: {folder}/index.html")
+    job.note(f"report: {place}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 Reads:  query_item_pairs, similar_queries, items, item_images
 Writes: training_sets, and the folder training_sets/<training_set_id>/
 
-The folder holds, a row a (query, item) with clicks, `train/`, `validation_queries/` (whole groups of queries held out;
+The folder holds, a row a (query, item) with clicks, `train/` (which has a row more for every active item, its query
+empty: training makes one of the title's words), `validation_queries/` (whole groups of queries held out;
 their products may train) and `validation_items/` (whole groups of queries held out together with every product that
 they lead to: no row of train has a product of the same title); `texts.parquet`, every title and query of train once;
 `items.parquet`, the pool that validation searches; and `manifest.json`, written last.
@@ -32,7 +33,7 @@ from jobs.training.splits import SPLITS, TRAIN, VALIDATION_ITEMS, VALIDATION_QUE
 from schemas import ITEM_IMAGES, ITEMS, QUERY_ITEM_PAIRS, SIMILAR_QUERIES, TRAINING_SETS
 
 # Changes whenever the same tables and settings would give other files.
-FORMAT = 1
+FORMAT = 2
 
 # Queries joined by an edge as strong as this are never on both sides of a split.
 STRONG_SIMILARITY = 0.5
@@ -53,6 +54,7 @@ class Options(DatedOptions):
     )
     min_clicks: int = Field(1, ge=1, description="A pair with fewer clicks, and no purchase, teaches nothing.")
     pool_items: int = Field(20_000, ge=1, description="Items that validation searches in.")
+    catalog_rows: bool = Field(True, description="A row more for every active item, whether the log shows it or not.")
     seed: int = Field(0, ge=0, description="Decides what is held out, and the order of the rows.")
 
 
@@ -122,12 +124,17 @@ def cut_content(job: JobRun, options: Options) -> SetContent:
     split = transforms.assign_splits(joined, hold_out(joined, similar, shares, seed=options.seed))
     split = split.persist(StorageLevel.DISK_ONLY)
     counts = Counter({row["split"]: row["count"] for row in split.groupBy("split").count().collect()})
-    _record_counts(job, clicked=pairs.where(F.col("weight") > 0).count(), counts=counts)
     if not counts[TRAIN]:
         raise JobError(f"expected rows to train on, got {dict(counts)} by split: widen the window of query-log pairs")
     neighbors = transforms.neighbors_in_train(similar, split)
     taken = split.where(F.col("split") != transforms.WITHHELD)
+    catalog = transforms.catalog_rows(items, split)
+    from_catalog = catalog.count() if options.catalog_rows else 0
+    _record_counts(job, clicked=pairs.where(F.col("weight") > 0).count(), counts=counts, from_catalog=from_catalog)
+    counts[TRAIN] += from_catalog
     rows = transforms.with_similar_query(taken, neighbors, seed=options.seed)
+    if options.catalog_rows:
+        rows = rows.unionByName(catalog.withColumn("similar_query", F.lit("")))
     lists = transforms.listed_items(pairs, neighbors).join(taken.select("query"), on="query", how="left_semi")
     pool = transforms.validation_pool(items, taken, size=options.pool_items, seed=options.seed)
     return SetContent(*(frame.persist(StorageLevel.DISK_ONLY) for frame in (rows, lists, pool)), counts)
@@ -151,7 +158,7 @@ def write_files_of_set(lake: Lake, folder: str, content: SetContent, options: Op
     uri = lake.fs.unstrip_protocol(path)
     images = lake.read(ITEM_IMAGES)
     named = transforms.name_files(content.rows, seed=options.seed, row_group_size=size)
-    complete = transforms.with_photos(named.join(content.lists, on="query", how="inner"), images)
+    complete = transforms.with_photos(transforms.with_lists(named, content.lists), images)
     rows_a_file = size * transforms.ROW_GROUPS_PER_FILE
     written = write_files(
         complete.select(FILE, "place", *transforms.COLUMNS),
@@ -171,7 +178,8 @@ def write_files_of_set(lake: Lake, folder: str, content: SetContent, options: Op
 
     pool = transforms.with_photos(content.pool, images).select("item_id", "title", "photo", "item_key")
     trained = content.rows.where(F.col("split") == TRAIN)
-    texts = trained.select(F.col("query").alias("text")).union(trained.select("title")).distinct()
+    queries = trained.where(F.col("query") != "").select(F.col("query").alias("text"))
+    texts = queries.union(trained.select("title")).distinct()
     for name, frame, order, group in ((POOL_FILE, pool, "item_id", size), (TEXTS_FILE, texts, "text", TEXTS_ROW_GROUP)):
         in_one_file = frame.withColumns({FILE: F.lit(name), "place": F.col(order)})
         files[name] = write_files(in_one_file, order=["place"], folder=uri, row_group_size=group, tasks=1)
@@ -214,14 +222,17 @@ def run(job: JobRun, options: Options) -> None:
         job.unchanged()
 
 
-def _record_counts(job: JobRun, *, clicked: int, counts: Counter[str]) -> None:
+def _record_counts(job: JobRun, *, clicked: int, counts: Counter[str], from_catalog: int) -> None:
+    """Record what became of the clicked pairs, split by split, and how many rows the catalog added."""
     taken = sum(counts[name] for name in SPLITS)
-    job.count(rows_in=clicked, rows_out=taken, rows_rejected=clicked - taken)
+    job.count(rows_in=clicked + from_catalog, rows_out=taken + from_catalog, rows_rejected=clicked - taken)
     for name in SPLITS:
         job.figure(f"rows_{name}", counts[name])
+    job.figure("rows_of_catalog", from_catalog)
     job.figure("left_out_product_held_out", counts[transforms.WITHHELD])
     job.figure("left_out_few_clicks", clicked - counts.total())
-    job.note(", ".join(f"{counts[name]:,} {name}" for name in (*SPLITS, transforms.WITHHELD)))
+    parts = {name: counts[name] for name in (*SPLITS, transforms.WITHHELD)} | {"of the catalog": from_catalog}
+    job.note(", ".join(f"{rows:,} {name}" for name, rows in parts.items()))
 
 
 def _sizes(files: list[WrittenFile]) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import datetime as dt
 
 from pydantic import Field
-from pyspark.sql import DataFrame, Row
+from pyspark.sql import Row
 from pyspark.sql import functions as F
 
 from jobs.core.job import DatedOptions, JobError, JobRun, main
-from jobs.core.serving import find_model
+from jobs.core.serving import find_model, newest_promoted_model
 from schemas import MODELS
 
 
@@ -24,11 +24,6 @@ class Options(DatedOptions):
     measure: str = Field("recall_at_10", description="Metric that decides, as evaluate names it.")
     tolerance: float = Field(0.01, ge=0, le=1, description="How far below the champion still counts as not worse.")
     reason: str | None = Field(None, description="Promote in any case, for this reason, which is recorded.")
-
-
-def champion(models: DataFrame) -> Row | None:
-    """The newest promoted model."""
-    return models.where(F.col("stage") == "promoted").orderBy(F.desc("promoted_at")).first()
 
 
 def refusal(challenger: Row, champion: Row | None, *, measure: str, tolerance: float) -> str | None:
@@ -61,7 +56,7 @@ def run(job: JobRun, options: Options) -> None:
         job.unchanged()
         job.note(f"{version} is promoted already")
         return
-    refused = refusal(challenger, champion(models), measure=options.measure, tolerance=options.tolerance)
+    refused = refusal(challenger, newest_promoted_model(lake), measure=options.measure, tolerance=options.tolerance)
     if refused and not options.reason:
         raise JobError(refused)
     promoted = models.where(F.col("model_version") == version).withColumns(

@@ -88,6 +88,50 @@ def assign_splits(rows: DataFrame, held_out: DataFrame) -> DataFrame:
     )
 
 
+def catalog_rows(items: DataFrame, rows: DataFrame) -> DataFrame:
+    """A training row for every active item, so that the model meets what the log never showed.
+
+    Its query is "", in whose place training puts words of the title.
+
+    Args:
+        items: Rows of items.
+        rows: Rows with their split; products (by title) that validation_items holds out are left out here too.
+
+    Returns:
+        The columns of `rows`.
+    """
+    held_out = rows.where(F.col("split") == VALIDATION_ITEMS).select("title_key").distinct()
+    return (
+        items.where("is_active")
+        .select(
+            F.lit("").alias("query"),
+            "item_id",
+            "title",
+            "image_sha256",
+            F.lit(0.0).cast("float").alias("weight"),
+            F.xxhash64(F.lit("")).alias("query_key"),
+            F.xxhash64("item_id").alias("item_key"),
+            F.xxhash64("title").alias("title_key"),
+            F.lit(TRAIN).alias("split"),
+        )
+        .join(held_out, on="title_key", how="left_anti")
+        .select(rows.columns)
+    )
+
+
+def with_lists(rows: DataFrame, lists: DataFrame) -> DataFrame:
+    """Add `clicked_items` and `neighbor_items`, empty in rows of the catalog.
+
+    Args:
+        rows: query, and whatever else.
+        lists: As `listed_items` gives them; every query but "" is there.
+    """
+    is_of_catalog = F.col("query") == ""
+    none = F.array().cast("array<bigint>")
+    of_catalog = rows.where(is_of_catalog).withColumns({"clicked_items": none, "neighbor_items": none})
+    return rows.where(~is_of_catalog).join(lists, on="query", how="inner").unionByName(of_catalog)
+
+
 def neighbors_in_train(similar: DataFrame, rows: DataFrame) -> DataFrame:
     """The nearest similar queries that train, so that no held-out query reaches the training rows.
 

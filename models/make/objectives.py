@@ -11,11 +11,13 @@ from pydantic import BaseModel, Field
 from torch import Tensor
 
 from models.make.modeling_make import MakeOutput
+from models.make.text import CLS_ID
 
 
 class ObjectiveSettings(BaseModel, extra="forbid"):
     """Weights and switches of the objectives; a weight of 0 turns its part off."""
 
+    title_mask: bool = Field(True, description="Products whose title holds every word of a query are no negatives.")
     neighbor_mask: bool = Field(True, description="Keyword Enhancement (a): similar queries' clicks are no negatives.")
     neighbor_positive_weight: float = Field(
         0.0, ge=0, description="Keyword Enhancement (b): weight of the similar query as one more query of the product."
@@ -56,6 +58,7 @@ def make_loss(
     has_similar: Tensor,
     relevant: Tensor,
     neighbors: Tensor,
+    covered: Tensor,
     settings: ObjectiveSettings,
     margin: float,
 ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -67,10 +70,13 @@ def make_loss(
         has_similar: (batch,) bool; rows with a similar query, whose vectors are in `output.similar_query_embedding`.
         relevant: (batch, batch) bool; [i, j]: query i's log clicked item j, or items i and j share a title or photo.
         neighbors: (batch, batch) bool; [i, j]: a query similar to query i clicked item j.
+        covered: (batch, batch) bool; [i, j]: the title of item j holds every word of query i.
 
     Returns:
         The loss to minimise, and its unweighted parts by name.
     """
+    if settings.title_mask:
+        relevant = relevant | covered
     ignored = relevant | neighbors if settings.neighbor_mask else relevant
     item, temperature = output.item, output.temperature
     parts = {
@@ -127,6 +133,27 @@ def listed_items(item_keys: np.ndarray, lists: Sequence[np.ndarray]) -> np.ndarr
     by_unique = np.zeros((len(lists), len(unique)), dtype=bool)
     by_unique[np.repeat(np.arange(len(lists)), lengths)[hits], places[hits]] = True
     return by_unique[:, column_of]
+
+
+def covering_titles(query_words: np.ndarray, title_words: np.ndarray) -> np.ndarray:
+    """(batch, batch) bool; [i, j] says that title j holds every word of query i; never so for a query without words.
+
+    Args:
+        query_words, title_words: (batch, tokens) ids of whole words, padded; their lengths may differ.
+    """
+    vocabulary = np.unique(query_words[query_words > CLS_ID])
+    wanted, held = (_contains(words, vocabulary) for words in (query_words, title_words))
+    missing = wanted.astype(np.float32) @ (~held).astype(np.float32).T
+    return (missing == 0) & wanted.any(axis=1)[:, None]
+
+
+def _contains(words: np.ndarray, vocabulary: np.ndarray) -> np.ndarray:
+    """(batch, tokens) ids -> (batch, len(vocabulary)) bool: which of the vocabulary, sorted, a row holds."""
+    places = np.minimum(np.searchsorted(vocabulary, words), max(0, len(vocabulary) - 1))
+    rows, columns = np.nonzero(vocabulary[places] == words) if len(vocabulary) else (np.zeros(0, int),) * 2
+    found = np.zeros((len(words), len(vocabulary)), dtype=bool)
+    found[rows, places[rows, columns]] = True
+    return found
 
 
 def same_product(title_keys: np.ndarray, photo_keys: np.ndarray) -> np.ndarray:

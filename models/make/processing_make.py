@@ -118,7 +118,8 @@ class MakeProcessor:
         for row, word in enumerate(words, start=1):
             # The pair with the word before keeps what order says: "dress shoes" is no dress.
             pair = hash_piece(f"{previous} {word}", buckets=self.vocab_size)
-            pieces = (pair, *hashed_word(word, buckets=self.vocab_size, max_pieces=self.pieces_per_word - 1))
+            own, *grams = hashed_word(word, buckets=self.vocab_size, max_pieces=self.pieces_per_word - 1)
+            pieces = (own, pair, *grams)
             tokens[row, : len(pieces)] = pieces
             previous = word
         return tokens

@@ -12,6 +12,7 @@ _RESERVED_IDS = 2
 # Scripts written without spaces (Han, Hiragana, Katakana) give a word a character; all else runs of letters and digits.
 _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
+_TERM = re.compile(rf"[{_UNSPACED}]{{1,2}}|[^\W_{_UNSPACED}]+")
 
 
 def normalize_text(text: str) -> str:
@@ -25,6 +26,11 @@ def normalize_text(text: str) -> str:
 def split_words(text: str) -> list[str]:
     """The words of a text after `normalize_text`, in order; punctuation separates and is dropped."""
     return _WORD.findall(normalize_text(text))
+
+
+def split_terms(text: str) -> list[str]:
+    """What a shopper would type one by one: words, and pairs of characters in scripts without spaces."""
+    return _TERM.findall(normalize_text(text))
 
 
 @lru_cache(maxsize=1 << 17)

@@ -17,9 +17,10 @@ from petastorm import make_batch_reader
 from petastorm.transform import TransformSpec
 from torch import Tensor
 
-from models.make.objectives import listed_items, same_product
+from models.make.objectives import covering_titles, listed_items, same_product
 from models.make.processing_make import MakeProcessor
 from models.make.text import PADDING_ID
+from models.training.pseudo_queries import pseudo_query
 
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"petastorm\.")  # about old calls to pyarrow
 
@@ -37,7 +38,7 @@ SOURCE_COLUMNS = [
 
 
 class Row(NamedTuple):
-    """One (query, item) with clicks, as Petastorm delivers it.
+    """One (query, item) with clicks, or one item with a query made of its title, as Petastorm delivers it.
 
     Everything of variable length travels as bytes: Petastorm stacks lists, and refuses them when their lengths differ.
     """
@@ -65,6 +66,7 @@ class TrainingBatch:
     has_similar: Tensor
     relevant: Tensor
     neighbors: Tensor
+    covered: Tensor
 
     def __len__(self) -> int:
         return len(self.query_ids)
@@ -103,7 +105,7 @@ class RowReader:
 
     Args:
         folder: a split of a training set.
-        seed: decides the order of row groups and the order inside each.
+        seed: decides the order of row groups, the order inside each, and the queries made of titles.
         rank, world_size: this process reads row groups rank, rank + world_size, ...
         decode_threads: threads that decode photos.
     """
@@ -111,7 +113,7 @@ class RowReader:
     def __init__(
         self, folder: Path, processor: MakeProcessor, *, seed: int, rank: int, world_size: int, decode_threads: int
     ) -> None:
-        self._processor = processor
+        self._processor, self._seed = processor, seed
         self._pool = ThreadPoolExecutor(max_workers=decode_threads, thread_name_prefix="decode")
         self._reader = make_batch_reader(
             folder.absolute().as_uri(),
@@ -138,10 +140,14 @@ class RowReader:
     def _transform(self, rows: pd.DataFrame) -> pd.DataFrame:
         photos = self._processor.decode_photos(rows["photo"], self._pool)
         readable = np.array([photo is not None for photo in photos])
+        queries = [
+            query or pseudo_query(title, seed=self._seed, item_key=item_key)
+            for query, title, item_key in zip(rows["query"], rows["title"], rows["item_key"], strict=True)
+        ]
         similar = self._processor.tokenize_queries(rows["similar_query"])
         return pd.DataFrame(
             {
-                "query_tokens": _as_bytes(self._processor.tokenize_queries(rows["query"])),
+                "query_tokens": _as_bytes(self._processor.tokenize_queries(queries)),
                 "similar_tokens": [
                     tokens.tobytes() if text else b""
                     for tokens, text in zip(similar, rows["similar_query"], strict=True)
@@ -273,9 +279,11 @@ class TrainingData:
         for place, row in enumerate(rows):
             if row.pixels:
                 pixels[place] = np.frombuffer(row.pixels, dtype=np.uint8).reshape(pixels.shape[1:])
+        query_ids = self._pad([row.query_tokens for row in rows])
+        title_ids = self._pad([row.title_tokens for row in rows])
         return TrainingBatch(
-            query_ids=self._pad([row.query_tokens for row in rows]),
-            title_ids=self._pad([row.title_tokens for row in rows]),
+            query_ids=query_ids,
+            title_ids=title_ids,
             # Rows without a similar query repeat their own, which `has_similar` keeps out of the loss.
             similar_query_ids=self._pad([row.similar_tokens or row.query_tokens for row in rows]),
             pixels=torch.from_numpy(pixels),
@@ -283,6 +291,7 @@ class TrainingData:
             has_similar=torch.tensor([bool(row.similar_tokens) for row in rows]),
             relevant=torch.from_numpy(clicked | same_product(title_keys, photo_keys)),
             neighbors=torch.from_numpy(neighbors),
+            covered=torch.from_numpy(covering_titles(query_ids[..., 0].numpy(), title_ids[..., 0].numpy())),
         )
 
     def _pad(self, tokens: list[bytes]) -> Tensor:

@@ -150,6 +150,7 @@ class Trainer:
             has_similar=batch.has_similar,
             relevant=batch.relevant,
             neighbors=batch.neighbors,
+            covered=batch.covered,
             settings=settings.objectives,
             margin=self.config.margin,
         )

@@ -8,7 +8,7 @@ import torch
 from models.make.configuration_make import preset_config
 from models.make.processing_make import MakeProcessor
 from models.training.data import RowReader, TrainingData, drop_modalities, split_size
-from tests.models.conftest import ROW_GROUP_SIZE, training_rows
+from tests.models.conftest import ROW_GROUP_SIZE, training_rows, write_split
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +120,24 @@ def test_masks_equal_what_the_rows_say_pair_by_pair(training_set, processor):
             same = sources[i]["title_key"] == sources[j]["title_key"]
             assert batch.relevant[i, j] == (same or sources[j]["item_key"] in sources[i]["clicked_items"])
             assert batch.neighbors[i, j] == (sources[j]["item_key"] in sources[i]["neighbor_items"])
+
+
+def test_a_row_of_the_catalog_asks_with_words_of_its_title_another_time_with_others(processor, tmp_path):
+    rows = [{**row, "query": "", "clicked_items": [], "neighbor_items": []} for row in training_rows()[:32:2]]
+    write_split(tmp_path / "train", rows, files=1)
+    words_of_title = {row["item_key"]: set(row["title"].split()) for row in rows}
+    epochs = []
+    for seed in (1, 2):
+        read = sorted(rows_of(tmp_path, processor, seed=seed), key=lambda row: row.item_key)
+        epochs.append([row.query_tokens for row in read])
+        for row in read:
+            known = {processor.tokenize_queries([word])[0][1, 0] for word in words_of_title[row.item_key]}
+            asked = np.frombuffer(row.query_tokens, np.int32).reshape(-1, processor.pieces_per_word)[1:]
+            assert 1 <= len(asked) <= 4
+            assert set(asked[:, 0]) <= known
+    assert epochs[0] != epochs[1]
+    again = sorted(rows_of(tmp_path, processor, seed=2), key=lambda row: row.item_key)
+    assert [row.query_tokens for row in again] == epochs[1]
 
 
 def test_withholding_modalities_never_leaves_a_product_with_nothing(training_set, processor):

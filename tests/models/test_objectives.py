@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.make.modeling_make import ItemOutput, MakeOutput
-from models.make.objectives import ObjectiveSettings, contrastive_loss, listed_items, make_loss, same_product
+from models.make.objectives import (
+    ObjectiveSettings,
+    contrastive_loss,
+    covering_titles,
+    listed_items,
+    make_loss,
+    same_product,
+)
 
 TAU = torch.tensor(0.1)
 
@@ -66,7 +73,7 @@ def output(n: int = 4) -> MakeOutput:
     return MakeOutput(query_embedding=unit(n), similar_query_embedding=unit(n, seed=4), item=item, temperature=TAU)
 
 
-def loss_parts(settings: ObjectiveSettings, *, has_image=None, neighbors=None, n: int = 4):
+def loss_parts(settings: ObjectiveSettings, *, has_image=None, neighbors=None, covered=None, n: int = 4):
     nothing = torch.zeros(n, n, dtype=torch.bool)
     return make_loss(
         output(n),
@@ -74,6 +81,7 @@ def loss_parts(settings: ObjectiveSettings, *, has_image=None, neighbors=None, n
         has_similar=torch.tensor([True, True, False, True]),
         relevant=nothing,
         neighbors=nothing if neighbors is None else neighbors,
+        covered=nothing if covered is None else covered,
         settings=settings,
         margin=0.0,
     )
@@ -125,3 +133,25 @@ def test_products_without_a_photo_do_not_share_one():
     expected = np.eye(4, dtype=bool)
     expected[0, 3] = expected[3, 0] = expected[2, 3] = expected[3, 2] = True
     np.testing.assert_array_equal(same, expected)
+
+
+words = st.lists(st.integers(0, 7), min_size=1, max_size=5)
+
+
+@given(st.lists(st.tuples(words, words), min_size=1, max_size=6))
+def test_a_title_covers_a_query_when_it_holds_all_of_its_words(rows):
+    """0 pads and 1 begins a text; neither is a word."""
+    queries, titles = ([row[side] for row in rows] for side in (0, 1))
+    padded = [np.array([row + [0] * (5 - len(row)) for row in side]) for side in (queries, titles)]
+    found = covering_titles(*padded)
+    for i, query in enumerate(queries):
+        wanted = set(query) - {0, 1}
+        assert found[i].tolist() == [bool(wanted) and wanted <= set(title) for title in titles]
+
+
+def test_a_product_whose_title_says_what_is_asked_for_is_no_negative():
+    covered = torch.eye(4, dtype=torch.bool).roll(1, 0)
+    masked, open_ = (
+        loss_parts(ObjectiveSettings(title_mask=mask), covered=covered)[1]["query_item"] for mask in (True, False)
+    )
+    assert masked < open_

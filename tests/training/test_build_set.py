@@ -85,7 +85,8 @@ def test_a_set_keeps_its_promises(run_job, filled_lake):
 
 def _check_counts(record, built, lake):
     clicked = lake.read(QUERY_ITEM_PAIRS).where("weight > 0").count()
-    assert record.rows_in == clicked == record.rows_out + record.rows_rejected
+    assert record.rows_in == record.rows_out + record.rows_rejected
+    assert record.rows_in == clicked + record.figures["rows_of_catalog"]
     assert record.rows_out == sum(len(rows) for rows in built.rows.values())
     for split in SPLITS:
         assert len(built.rows[split]) == built.manifest["splits"][split]["rows"] > 0
@@ -114,7 +115,12 @@ def _check_rows(built, lake):
     items = {r["item_id"]: r for r in lake.read(ITEMS).collect()}
     key_of_photo = {}
     seen = set()
-    for row in (row for rows in built.rows.values() for row in rows):
+    held_out = {row["title"] for row in built.rows[VALIDATION_ITEMS]}
+    of_catalog = [row for row in built.rows[TRAIN] if row["query"] == ""]
+    shown = {item_id for item_id, item in items.items() if item["title"] not in held_out}
+    assert {row["item_id"] for row in of_catalog} == shown
+    assert all(row["clicked_items"] == row["neighbor_items"] == [] for row in of_catalog)
+    for row in (row for rows in built.rows.values() for row in rows if row["query"]):
         assert tuple(row) == COLUMNS
         n = int(row["item_id"][1:])
         readable = photo(n) if photo(n) and n % 11 else b""
@@ -125,7 +131,7 @@ def _check_rows(built, lake):
         assert key_of_photo.setdefault(row["photo"], row["photo_key"]) == row["photo_key"]
         assert row["item_key"] in row["clicked_items"]
         seen.add((row["query"], row["item_id"]))
-    assert len(seen) == sum(len(rows) for rows in built.rows.values()), "no pair is there twice"
+    assert len(seen) + len(of_catalog) == sum(len(rows) for rows in built.rows.values()), "no pair is there twice"
     order = [row["query"] for row in built.rows[TRAIN]]
     assert order != sorted(order), "rows are shuffled"
 
@@ -150,7 +156,7 @@ def _check_neighbors(built, lake):
     for row in lake.read(SIMILAR_QUERIES).collect():
         neighbors[row["query"]].add(row["similar_query"])
     training = {row["query"] for row in built.rows[TRAIN]}
-    for row in (row for rows in built.rows.values() for row in rows):
+    for row in (row for rows in built.rows.values() for row in rows if row["query"]):
         near = neighbors[row["query"]] & training
         assert set(row["clicked_items"]) == clicked[row["query"]]
         assert set(row["neighbor_items"]) == {key for query in near for key in clicked[query]}
@@ -165,7 +171,7 @@ def _check_pool_and_texts(built):
     assert set(pool[0]) == {"item_id", "title", "photo", "item_key"}
     texts = pq.read_table(built.folder / "texts.parquet").column("text").to_pylist()
     assert len(texts) == len(set(texts))
-    assert set(texts) == {row[name] for row in built.rows[TRAIN] for name in ("query", "title")}
+    assert set(texts) == {row[name] for row in built.rows[TRAIN] for name in ("query", "title")} - {""}
 
 
 def _check_second_run(run_job, lake):
@@ -196,6 +202,13 @@ def test_without_validation_shares_the_splits_are_there_and_empty(run_job, fille
     schemas = {pq.read_schema(built.folder / split / "part-00000.parquet") for split in SPLITS}
     assert len(schemas) == 1
     assert {row["weight"] for row in built.rows[TRAIN]}.isdisjoint({1.25}), "one click was too few"
+
+
+def test_without_catalog_rows_only_clicks_train(run_job, filled_lake):
+    record = run_job(build_set, **SETTINGS, catalog_rows=False)
+    built = BuiltSet(filled_lake)
+    assert record.figures["rows_of_catalog"] == 0
+    assert all(row["query"] for row in built.rows[TRAIN])
 
 
 def test_pairs_of_a_later_window_are_refused(run_job, filled_lake):

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from jobs.embedding.inference import open_encoder
-from jobs.training.evaluate import measures, nearest_of_partition
+from jobs.training.ranking import nearest_of_partition
 
 TITLES = ["red dress", "blue shirt", "green hat", "black shoe", "white bag", "red shoe", "blue dress"]
 
@@ -21,10 +21,3 @@ def test_the_best_items_of_a_partition_are_those_of_an_exact_search(model_folder
     for position in range(len(queries)):
         expected = {f"i{n}" for n in np.argsort(-scores[position])[:3]}
         assert set(found.loc[found["query"] == position, "item_id"]) == expected
-
-
-def test_measures_are_those_of_a_ranking_done_by_hand():
-    figures = measures([["a", "b", "c"], ["x", "y", "z"]], [{"b"}, {"x", "q"}])
-    assert figures["recall_at_1"] == 0.5
-    assert figures["recall_at_10"] == 0.75
-    assert figures["mrr"] == 0.75

@@ -1,0 +1,105 @@
+"""Two models on the same queries: differences are paired, and the page shows who wins what."""
+
+import datetime as dt
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from jobs.training import compare, evaluate
+from jobs.training.compare import compare_slices, widest_gaps
+from jobs.training.slices import JudgedQuery, RelevantItem, cut_slices
+from models.training.checkpoint import load_model_folder, save_model_folder
+from schemas import ITEM_IMAGES, ITEMS, MODELS
+from tests.photos import jpeg
+
+DAY = dt.date(2026, 11, 1)
+TITLES = {"i1": "red dress", "i2": "blue shirt", "i3": "red shoes", "i4": "white hat"}
+
+
+def asked(count: int) -> list[JudgedQuery]:
+    item = {"i1": RelevantItem("red dress", None, was_shown=True)}
+    return [JudgedQuery(f"q{n}", "red dress", {}, item) for n in range(count)]
+
+
+@pytest.mark.parametrize(("won", "verdict"), [(40, "better"), (0, "open"), (-40, "worse")])
+def test_a_difference_is_decided_when_its_whole_interval_is(won: int, verdict: str):
+    hit, miss = ["i1"], ["i2"]
+    base = [hit if n % 2 else miss for n in range(200)]
+    other = [
+        hit if won > 0 and n < 2 * won else miss if won < 0 and n < -2 * won else ranked
+        for n, ranked in enumerate(base)
+    ]
+    difference = compare_slices(cut_slices(asked(200)), base, other)["all"]["recall_at_10"]
+    assert difference.change == pytest.approx(won / 200)
+    assert difference.lower <= difference.change <= difference.upper
+    assert difference.verdict == verdict
+
+
+def test_gaps_are_the_widest_first_and_ties_are_neither():
+    queries = asked(4)
+    champion = [["i1"], ["x", "i1"], ["x"], ["i1"]]
+    challenger = [["x"], ["i1"], ["i1"], ["i1"]]
+    assert widest_gaps(queries, champion, challenger, count=5) == ([2, 1], [0])
+    assert widest_gaps(queries, champion, challenger, count=1) == ([2], [0])
+
+
+@pytest.fixture
+def judged(lake, spark, tmp_path: Path) -> dict[str, str]:
+    """A catalog of four, and three judged queries, one of which no item answers any more."""
+    photo = jpeg("red")
+    image = ("sha", photo, len(photo), 60, 80, "JPEG", True, None)
+    lake.append(ITEM_IMAGES, spark.createDataFrame([image], ITEM_IMAGES.schema))
+    rows = [
+        (item_id, title, None, None, None, None, "sha" if item_id == "i1" else None, item_id, True, DAY, None, DAY)
+        for item_id, title in TITLES.items()
+    ]
+    lake.append(ITEMS, spark.createDataFrame(rows, ITEMS.schema))
+    queries, judgments = tmp_path / "queries.csv", tmp_path / "judgments.csv"
+    queries.write_text("query_id,query,wording\nq1,red dress,plain\nq2,lid,colloquial\nq3,gloves,plain\n")
+    judgments.write_text("query_id,item_id\nq1,i1\nq1,i3\nq2,i4\nq3,sold out\n")
+    return {"judged_queries": str(queries), "judgments": str(judgments)}
+
+
+@pytest.fixture
+def challenger(lake, spark, promoted_model: str, model_folder: Path, tmp_path: Path) -> str:
+    """Another model: the promoted one with its query projection turned around."""
+    loaded = load_model_folder(model_folder)
+    loaded.model.query_projection.weight.data.neg_()
+    folder = tmp_path / "challenger"
+    version = save_model_folder(folder, loaded.model, loaded.processor, trained_on=DAY, card="")["model_version"]
+    lake.upload(folder, "models", version)
+    shutil.rmtree(folder)
+    row = lake.read(MODELS).first().asDict()
+    row |= {"model_version": version, "stage": "candidate", "promoted_at": None, "metrics": {}}
+    row["created_at"] = dt.datetime(2026, 11, 3, tzinfo=dt.UTC)
+    lake.append(MODELS, spark.createDataFrame([row], MODELS.schema))
+    return version
+
+
+def test_the_newest_model_is_compared_with_the_promoted_one(lake, run_job, judged, promoted_model, challenger):
+    record = run_job(compare, date=DAY, run_id="night/1", **judged, slice_by=["wording"])
+    assert record["verdict"] == "succeeded", record["notes"]
+    assert "1 queries have no relevant item in the catalog: left out" in record["notes"]
+    page = Path(lake.path("reports", "night_1", "index.html")).read_text()
+    assert f"{challenger} against {promoted_model}" in page
+    assert "data:image/jpeg;base64," in page
+    for name in ("all", "wording=plain", "items never shown"):
+        assert f"change_of_recall_at_10 [{name}]" in record["figures"]
+
+
+def test_evaluation_records_its_figures_beside_the_model_and_slices_in_the_run(lake, run_job, judged, challenger):
+    record = run_job(evaluate, date=DAY, **judged, slice_by=["wording"])
+    metrics = lake.read(MODELS).where(f"model_version = '{challenger}'").first()["metrics"]
+    assert metrics["judged_queries"] == 2
+    assert metrics["recall_at_10"] == 1.0, "the catalog has four items"
+    assert metrics["recall_at_10_lower"] == metrics["recall_at_10_upper"] == 1.0
+    assert json.loads(record["arguments"])["slice_by"] == ["wording"]
+    assert record["figures"]["recall_at_10 [wording=colloquial]"] == 1.0
+    assert run_job(evaluate, date=DAY, **judged)["verdict"] == "unchanged"
+
+
+def test_a_model_is_not_compared_with_itself(run_job, judged, promoted_model):
+    record = run_job(compare, date=DAY, **judged)
+    assert "is both challenger and champion" in record["notes"][-1]

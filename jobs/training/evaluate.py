@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pydantic import Field
-from pyspark.sql import functions as F
 from rich.table import Table
 
 from jobs.core.job import JobRun, main
@@ -74,20 +73,12 @@ def run(job: JobRun, options: Options) -> None:
             job.figure(figure if name == ALL else f"{figure} [{name}]", value)
     overall = {name: value for name, value in measured[ALL].items() if name != "queries"}
     overall["judged_queries"] = float(len(queries))
-    row = (
-        lake.read(MODELS)
-        .where(F.col("model_version") == version)
-        .withColumn("metrics", F.map_concat("metrics", F.create_map(*_literals(overall))))
-    )
-    changed = lake.merge(MODELS, row).changed
+    row = {**model.asDict(), "metrics": {**model["metrics"], **overall}}
+    changed = lake.merge(MODELS, job.spark.createDataFrame([row], MODELS.schema)).changed
     job.count(rows_in=len(queries), rows_out=len(queries))
     job.console.print(slices_table(f"{version} on judged queries", measured), soft_wrap=False)
     if not changed:
         job.unchanged()
-
-
-def _literals(figures: dict[str, float]) -> list:
-    return [F.lit(part) for pair in figures.items() for part in pair]
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import string
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain
@@ -155,6 +156,20 @@ class MakeProcessor:
         (folder / PROCESSOR_FILE).write_text(json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n", "utf-8")
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(folder)
+
+    def to_files(self) -> dict[str, str]:
+        """What `save_pretrained` writes, as file name to text: a form that crosses processes."""
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return {path.name: path.read_text("utf-8") for path in sorted(Path(folder).iterdir())}
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, str]) -> MakeProcessor:
+        """The processor that `to_files` described."""
+        with tempfile.TemporaryDirectory() as folder:
+            for name, text in files.items():
+                (Path(folder) / name).write_text(text, "utf-8")
+            return cls.from_pretrained(folder)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> MakeProcessor:

@@ -20,7 +20,7 @@ from torch import Tensor
 from models.make.objectives import covering_titles, listed_items, same_product
 from models.make.processing_make import MakeProcessor
 from models.make.text import PADDING_ID
-from models.training.pseudo_queries import pseudo_query
+from models.training.pseudo_queries import PseudoQuery, draw_query
 
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"petastorm\.")  # about old calls to pyarrow
 
@@ -140,19 +140,23 @@ class RowReader:
     def _transform(self, rows: pd.DataFrame) -> pd.DataFrame:
         photos = self._processor.decode_photos(rows["photo"], self._pool)
         readable = np.array([photo is not None for photo in photos])
-        queries = [
-            query or pseudo_query(title, seed=self._seed, item_key=item_key)
-            for query, title, item_key in zip(rows["query"], rows["title"], rows["item_key"], strict=True)
+        texts = [
+            PseudoQuery(query, title)
+            if query
+            else draw_query(title, has_photo=has_photo, seed=self._seed, item_key=item_key)
+            for query, title, item_key, has_photo in zip(
+                rows["query"], rows["title"], rows["item_key"], readable.tolist(), strict=True
+            )
         ]
         similar = self._processor.tokenize_queries(rows["similar_query"])
         return pd.DataFrame(
             {
-                "query_tokens": _as_bytes(self._processor.tokenize_queries(queries)),
+                "query_tokens": _as_bytes(self._processor.tokenize_queries([text.query for text in texts])),
                 "similar_tokens": [
                     tokens.tobytes() if text else b""
                     for tokens, text in zip(similar, rows["similar_query"], strict=True)
                 ],
-                "title_tokens": _as_bytes(self._processor.tokenize_titles(rows["title"])),
+                "title_tokens": _as_bytes(self._processor.tokenize_titles([text.title for text in texts])),
                 "pixels": [b"" if photo is None else photo.tobytes() for photo in photos],
                 "clicked_items": _as_bytes(rows["clicked_items"]),
                 "neighbor_items": _as_bytes(rows["neighbor_items"]),
@@ -220,11 +224,16 @@ class TrainingData:
         self._opened: tuple[int, RowReader] | None = None
         self.rows_read = 0
 
-    def epoch(self, epoch: int, *, last: bool) -> Iterator[TrainingBatch]:
+    def epoch(self, epoch: int, *, last: bool, skip: int = 0) -> Iterator[TrainingBatch]:
         """Exactly `steps_per_epoch` batches; every row of this rank's shard is read, and counted in `rows_read`.
 
         Shards differ by up to a row group: rows beyond the fixed number of steps wait for an epoch that draws them, and
         a rank with too few repeats some of its own.
+
+        Args:
+            epoch: decides the order of rows.
+            last: no epoch follows, so nothing is read ahead for one.
+            skip: batches that a killed run has trained on already; they are drawn, and not given again.
         """
         random = np.random.default_rng([self._seed, epoch, self._rank])
         self.rows_read = 0
@@ -235,7 +244,9 @@ class TrainingData:
             self.rows_read += len(rows)
             buffer.extend(rows)
             while len(buffer) >= self._shuffle_rows + self.batch_size and steps < self.steps_per_epoch:
-                yield self._collate(_draw(buffer, self.batch_size, random))
+                drawn = _draw(buffer, self.batch_size, random)
+                if steps >= skip:
+                    yield self._collate(drawn)
                 steps += 1
         reader.close()
         self._opened = None
@@ -245,7 +256,9 @@ class TrainingData:
         while steps < self.steps_per_epoch:
             while len(buffer) < self.batch_size:
                 buffer.extend(spare)
-            yield self._collate(_draw(buffer, self.batch_size, random))
+            drawn = _draw(buffer, self.batch_size, random)
+            if steps >= skip:
+                yield self._collate(drawn)
             steps += 1
 
     def close(self) -> None:

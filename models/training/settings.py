@@ -31,7 +31,7 @@ class TrainSettings(BaseModel, extra="forbid"):
     validation_items: int = Field(
         8192, ge=1, description="Items searched: all that are relevant, filled up with others of the pool."
     )
-    batch_size: int = Field(256, ge=2, description="Rows a step and process.")
+    batch_size: int = Field(512, ge=2, description="Rows a step and process.")
     learning_rate: float = Field(2e-3, gt=0, description="Peak; reached after the warm-up, then a cosine to 0.")
     warmup: float = Field(0.05, ge=0, lt=1, description="Share of training that warms up.")
     weight_decay: float = Field(
@@ -48,6 +48,11 @@ class TrainSettings(BaseModel, extra="forbid"):
     photo_dropout: float = Field(0.1, ge=0, lt=1, description="Share of photos withheld.")
     plain_share: float = Field(0.2, ge=0, le=1, description="Last share of training, which withholds nothing.")
 
+    checkpoint_folder: str | None = Field(
+        None, description="Where an unfinished run is kept, as fsspec names it, and goes on from; None: nowhere."
+    )
+    checkpoint_minutes: float = Field(5.0, ge=0, description="Minutes from one checkpoint to the next.")
+
     seed: int = Field(0, ge=0)
     shuffle_rows: int = Field(4096, ge=1, description="Rows that are mixed with each other.")
     num_workers: int = Field(2, ge=1, description="Threads a process that decode photos.")
@@ -56,6 +61,10 @@ class TrainSettings(BaseModel, extra="forbid"):
     )
     progress_file: str | None = Field(None, description="JSON lines: a line every few steps and each validation.")
     progress_every: int = Field(10, ge=1, description="Steps between lines of progress.")
+
+
+# What may differ between a killed run and the one that goes on.
+NOT_OF_THE_RUN = {"output", "progress_file", "progress_every", "checkpoint_folder", "checkpoint_minutes", "threads"}
 
 
 class TrainResult(BaseModel):

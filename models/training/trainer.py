@@ -25,23 +25,46 @@ from models.training.card import model_card
 from models.training.checkpoint import save_model_folder
 from models.training.data import TrainingBatch, TrainingData, drop_modalities
 from models.training.distributed import Process, joined_process, multiplies_bfloat16
-from models.training.settings import TrainResult, TrainSettings
+from models.training.resume import (
+    Checkpoint,
+    CheckpointFolder,
+    optimizer_tensors,
+    restore_optimizer,
+    under_prefix,
+    with_prefix,
+)
+from models.training.settings import NOT_OF_THE_RUN, TrainResult, TrainSettings
 from models.training.validation import Validation
 
 __all__ = ["TrainResult", "TrainSettings", "train"]
 
 SELECTED_BY = "recall_at_10"
 
+# What a checkpoint holds of the trainer beside tensors.
+_COUNTERS = (
+    "step",
+    "epoch",
+    "steps_in_epoch",
+    "validated_at",
+    "validated_step",
+    "waited",
+    "validated",
+    "rows_read",
+    "rows_expected",
+    "best_score",
+)
+
 
 def train(settings: TrainSettings) -> TrainResult:
     """Train a model and write its folder.
 
     Each process calls this with the same settings; RANK, WORLD_SIZE and LOCAL_RANK of the environment say which one it
-    is.  Rank 0 validates and writes the folder.
+    is.  Rank 0 validates and writes the folder.  A run that was killed goes on from its newest checkpoint, where there
+    is a folder for them: on the CPU and with a schedule by steps, to the very same losses.
 
     Raises:
         FileNotFoundError: the training set lacks a file.
-        ValueError: settings that do not fit the training set.
+        ValueError: settings that do not fit the training set, or another run's checkpoint.
         RuntimeError: an epoch delivered other rows than the Parquet footers count, or the loss is not finite.
     """
     with joined_process() as process:
@@ -57,7 +80,14 @@ class Trainer:
     def __init__(self, settings: TrainSettings, process: Process) -> None:
         self.settings, self.process = settings, process
         training_set = Path(settings.training_set)
-        self.config, self.processor = _prepare_text(settings, training_set)
+        self.checkpoints = self.resumed_from = None
+        if settings.checkpoint_folder:
+            what_decides = settings.model_dump(mode="json", exclude=NOT_OF_THE_RUN)
+            self.checkpoints = CheckpointFolder(
+                settings.checkpoint_folder, {**what_decides, "world_size": process.world_size}
+            )
+            self.resumed_from = self.checkpoints.load()
+        self.config, self.processor = self._prepare_text(training_set)
         self.model = MakeModel(self.config).to(process.device)
         self.parallel_model = process.wrap(self.model)
         self.optimizer = _optimizer(self.model, settings)
@@ -79,8 +109,9 @@ class Trainer:
         if process.is_first:
             self.validation = Validation(training_set, self.encoder, max_items=settings.validation_items)
         self.progress_log = ProgressLog(settings.progress_file if process.is_first else None)
+        self.checkpointed_at = 0.0  # monotonic seconds
         self.total_steps = settings.epochs * self.data.steps_per_epoch
-        self.step = 0
+        self.step = self.epoch = self.steps_in_epoch = 0
         self.validated_at = 0.0  # progress
         self.validated_step = -1
         self.waited = self.validated = 0.0  # seconds
@@ -88,29 +119,85 @@ class Trainer:
         self.best_score = 0.0
         self.kept: tuple[dict[str, Any], dict[str, float]] | None = None
 
+    def _prepare_text(self, training_set: Path) -> tuple[MakeConfig, MakeProcessor]:
+        """The configuration and the processor, whose vocabulary, where it has one, is learnt from the set's texts.
+
+        Rank 0 learns it, or has it from the checkpoint: learning breaks ties by chance, and so another process would
+        come to other tokens.
+        """
+        config = preset_config(self.settings.preset, **self.settings.overrides)
+        files = None
+        if self.resumed_from is not None:
+            files = self.resumed_from.state["processor"]
+        elif self.process.is_first:
+            texts = []
+            if config.text_encoder == "bert":
+                texts = pq.read_table(training_set / "texts.parquet", columns=["text"]).column("text").to_pylist()
+            files = MakeProcessor.for_config(config, texts).to_files()
+        processor = MakeProcessor.from_files(self.process.from_first(files))
+        config.vocab_size = processor.vocab_size
+        return config, processor
+
     def run(self) -> TrainResult:
         """All epochs, or as many as fit the time; then the best checkpoint becomes the model folder."""
-        self.started = time.monotonic()
+        self.started = self.checkpointed_at = time.monotonic()
+        if self.resumed_from is not None:
+            self._resume(self.resumed_from)
         self.model.train()
         try:
-            for epoch in range(self.settings.epochs):
-                if not self._train_epoch(epoch):
-                    break
+            while self.epoch < self.settings.epochs and self._train_epoch():
                 self._check_rows()
                 self._validate_when_due()
+                self.epoch, self.steps_in_epoch = self.epoch + 1, 0
         finally:
             self.data.close()
         self._validate()
         return self._finish()
 
-    def _train_epoch(self, epoch: int) -> bool:
-        """Whether the epoch came to its end before the time was up."""
-        for batch in self._timed(self.data.epoch(epoch, last=epoch + 1 == self.settings.epochs)):
+    def _train_epoch(self) -> bool:
+        """Train the present epoch, or what is left of it; whether it came to its end before the time was up."""
+        last = self.epoch + 1 == self.settings.epochs
+        for batch in self._timed(self.data.epoch(self.epoch, last=last, skip=self.steps_in_epoch)):
             progress = self._progress()
             if progress >= 1.0:
                 return False
             self._train_step(batch, progress)
+            self.steps_in_epoch += 1
+            self._save_when_due()
         return True
+
+    def _save_when_due(self) -> None:
+        """Write a checkpoint on rank 0, whose weights and optimiser are every rank's."""
+        minutes = (time.monotonic() - self.checkpointed_at) / 60
+        if self.checkpoints is None or not self.process.is_first or minutes < self.settings.checkpoint_minutes:
+            return
+        tensors = with_prefix(self.model.state_dict(), "model.") | with_prefix(
+            optimizer_tensors(self.optimizer), "optimizer."
+        )
+        kept_metrics = None
+        if self.kept is not None:
+            weights, kept_metrics = self.kept
+            tensors |= with_prefix(weights, "kept.")
+        counters = {name: getattr(self, name) for name in _COUNTERS}
+        state = {
+            **counters,
+            "seconds": time.monotonic() - self.started,
+            "kept_metrics": kept_metrics,
+            "processor": self.processor.to_files(),
+        }
+        self.checkpoints.save(self.step, Checkpoint(tensors, state))
+        self.checkpointed_at = time.monotonic()
+
+    def _resume(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint."""
+        self.model.load_state_dict(under_prefix(checkpoint.tensors, "model."))
+        restore_optimizer(self.optimizer, under_prefix(checkpoint.tensors, "optimizer."))
+        for name in _COUNTERS:
+            setattr(self, name, checkpoint.state[name])
+        self.started -= checkpoint.state["seconds"]
+        if checkpoint.state["kept_metrics"] is not None:
+            self.kept = (under_prefix(checkpoint.tensors, "kept."), checkpoint.state["kept_metrics"])
+        self.progress_log.write("resumed", **self._speed())
 
     def _progress(self) -> float:
         """Share of training that is done, by steps or by time, whichever is further; rank 0's clock counts."""
@@ -122,10 +209,11 @@ class Trainer:
 
     def _train_step(self, batch: TrainingBatch, progress: float) -> None:
         settings = self.settings
+        # By step and rank: what a step withholds and drops out does not depend on what this process ran before.
+        seed = int(np.random.SeedSequence([settings.seed, self.step, self.process.rank]).generate_state(1)[0])
+        torch.manual_seed(seed)
         if progress < 1.0 - settings.plain_share:
-            # Seeded by step and rank: what is withheld does not depend on what ran before.
-            seed = np.random.SeedSequence([settings.seed, self.step, self.process.rank]).generate_state(1)[0]
-            generator = torch.Generator().manual_seed(int(seed))
+            generator = torch.Generator().manual_seed(seed)
             batch = drop_modalities(
                 batch,
                 title=settings.title_dropout,
@@ -248,6 +336,8 @@ class Trainer:
                 card=model_card(self.config, self.settings, metrics),
             )
             result = TrainResult(**saved, metrics=metrics)
+            if self.checkpoints is not None:
+                self.checkpoints.remove()
             self.progress_log.write("finished", model_version=result.model_version, **metrics)
         return self.process.from_first(result)
 
@@ -273,17 +363,6 @@ def learning_rate_share(progress: float, *, warmup: float) -> float:
     if progress < warmup:
         return max(progress, 1e-3) / warmup
     return 0.5 * (1.0 + math.cos(math.pi * (progress - warmup) / (1.0 - warmup)))
-
-
-def _prepare_text(settings: TrainSettings, training_set: Path) -> tuple[MakeConfig, MakeProcessor]:
-    """The configuration and the processor, whose vocabulary, where it has one, is learnt from the set's texts."""
-    config = preset_config(settings.preset, **settings.overrides)
-    texts = []
-    if config.text_encoder == "bert":
-        texts = pq.read_table(training_set / "texts.parquet", columns=["text"]).column("text").to_pylist()
-    processor = MakeProcessor.for_config(config, texts)
-    config.vocab_size = processor.vocab_size
-    return config, processor
 
 
 def _optimizer(model: MakeModel, settings: TrainSettings) -> torch.optim.Optimizer:

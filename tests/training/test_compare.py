@@ -97,7 +97,8 @@ def test_evaluation_records_its_figures_beside_the_model_and_slices_in_the_run(l
     assert metrics["recall_at_10_lower"] == metrics["recall_at_10_upper"] == 1.0
     assert json.loads(record["arguments"])["slice_by"] == ["wording"]
     assert record["figures"]["recall_at_10 [wording=colloquial]"] == 1.0
-    assert run_job(evaluate, date=DAY, **judged)["verdict"] == "unchanged"
+    again = run_job(evaluate, date=DAY, **judged)
+    assert again["verdict"] == "unchanged", again["notes"]
 
 
 def test_a_model_is_not_compared_with_itself(run_job, judged, promoted_model):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import fsspec
 import numpy as np
@@ -23,7 +23,8 @@ import pandas as pd
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from models.encoder import Encoder
+if TYPE_CHECKING:
+    from models.encoder import Encoder
 
 # Items of a task: enough to repay opening the model in one more process, few enough that a lost task is cheap.
 _FEWEST_ITEMS = 1_000
@@ -41,7 +42,10 @@ def open_encoder(model_uri: str, threads: int) -> Encoder:
         model_uri: Folder as fsspec names it; fetched to this machine when remote.
         threads: CPU threads that the model may use: the task's own share of the machine.
     """
+    # Here, because torch takes seconds to import and a driver that only plans tasks does without.
     import torch
+
+    from models.encoder import Encoder
 
     torch.set_num_threads(threads)
     fs, path = fsspec.core.url_to_fs(model_uri)

@@ -3,11 +3,11 @@
 Reads:  query_item_pairs, similar_queries, items, item_images
 Writes: training_sets, and the folder training_sets/<training_set_id>/
 
-The folder holds, a row a (query, item) with clicks, `train/` (which has a row more for every active item, its query
-empty: training makes one of the title's words), `validation_queries/` (whole groups of queries held out;
-their products may train) and `validation_items/` (whole groups of queries held out together with every product that
-they lead to: no row of train has a product of the same title); `texts.parquet`, every title and query of train once;
-`items.parquet`, the pool that validation searches; and `manifest.json`, written last.
+The folder holds `train/`, a product a row with the queries whose clicks led to it (none for an active item that the
+log never led to: training makes queries of its title); a (query, item) with clicks a row, `validation_queries/` (whole
+groups of queries held out; their products may train) and `validation_items/` (whole groups of queries held out together
+with every product that they lead to: no row of train has a product of the same title); `texts.parquet`, every title and
+query of train once; `items.parquet`, the pool that validation searches; and `manifest.json`, written last.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import math
 from collections import Counter
 from typing import Any, NamedTuple
 
-import pyarrow.parquet as pq
 from pydantic import Field
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.storagelevel import StorageLevel
 
 from jobs.core.job import DatedOptions, JobError, JobRun, main
@@ -33,7 +33,7 @@ from jobs.training.splits import SPLITS, TRAIN, VALIDATION_ITEMS, VALIDATION_QUE
 from schemas import ITEM_IMAGES, ITEMS, QUERY_ITEM_PAIRS, SIMILAR_QUERIES, TRAINING_SETS
 
 # Changes whenever the same tables and settings would give other files.
-FORMAT = 2
+FORMAT = 3
 
 # Queries joined by an edge as strong as this are never on both sides of a split.
 STRONG_SIMILARITY = 0.5
@@ -54,7 +54,7 @@ class Options(DatedOptions):
     )
     min_clicks: int = Field(1, ge=1, description="A pair with fewer clicks, and no purchase, teaches nothing.")
     pool_items: int = Field(20_000, ge=1, description="Items that validation searches in.")
-    catalog_rows: bool = Field(True, description="A row more for every active item, whether the log shows it or not.")
+    silent_products: bool = Field(True, description="Active items that no click led to train too.")
     seed: int = Field(0, ge=0, description="Decides what is held out, and the order of the rows.")
 
 
@@ -97,10 +97,10 @@ def content_digest(*frames: DataFrame) -> str:
 class SetContent(NamedTuple):
     """What goes into a set, before photos: the part that decides whether it is a new one."""
 
-    rows: DataFrame  # of the three splits
-    lists: DataFrame  # query, clicked_items, neighbor_items
+    products: DataFrame  # train, as transforms.product_rows gives it
+    held_out: DataFrame  # the validation splits: split and transforms.PAIR_COLUMNS
     pool: DataFrame  # as transforms.validation_pool gives it
-    counts: Counter[str]  # rows a split, withheld ones included
+    counts: Counter[str]  # rows a split
 
 
 def cut_content(job: JobRun, options: Options) -> SetContent:
@@ -123,21 +123,26 @@ def cut_content(job: JobRun, options: Options) -> SetContent:
     }
     split = transforms.assign_splits(joined, hold_out(joined, similar, shares, seed=options.seed))
     split = split.persist(StorageLevel.DISK_ONLY)
-    counts = Counter({row["split"]: row["count"] for row in split.groupBy("split").count().collect()})
-    if not counts[TRAIN]:
-        raise JobError(f"expected rows to train on, got {dict(counts)} by split: widen the window of query-log pairs")
+    pair_counts = Counter({row["split"]: row["count"] for row in split.groupBy("split").count().collect()})
+    if not pair_counts[TRAIN]:
+        raise JobError(f"expected pairs to train on, got {dict(pair_counts)} by split: widen query-log pairs' window")
+
     neighbors = transforms.neighbors_in_train(similar, split)
+    lists = transforms.listed_items(pairs, neighbors).persist(StorageLevel.DISK_ONLY)
+    trained = split.where(F.col("split") == TRAIN)
+    products = transforms.product_rows(transforms.with_similar_query(trained, neighbors, seed=options.seed), lists)
+    if options.silent_products:
+        products = products.unionByName(transforms.silent_products(items, split))
     taken = split.where(F.col("split") != transforms.WITHHELD)
-    catalog = transforms.catalog_rows(items, split)
-    from_catalog = catalog.count() if options.catalog_rows else 0
-    _record_counts(job, clicked=pairs.where(F.col("weight") > 0).count(), counts=counts, from_catalog=from_catalog)
-    counts[TRAIN] += from_catalog
-    rows = transforms.with_similar_query(taken, neighbors, seed=options.seed)
-    if options.catalog_rows:
-        rows = rows.unionByName(catalog.withColumn("similar_query", F.lit("")))
-    lists = transforms.listed_items(pairs, neighbors).join(taken.select("query"), on="query", how="left_semi")
+    held_out = taken.where(F.col("split") != TRAIN).join(lists, on="query", how="inner")
     pool = transforms.validation_pool(items, taken, size=options.pool_items, seed=options.seed)
-    return SetContent(*(frame.persist(StorageLevel.DISK_ONLY) for frame in (rows, lists, pool)), counts)
+    products = products.withColumn("split", F.lit(TRAIN)).persist(StorageLevel.DISK_ONLY)
+    counts = Counter({**pair_counts, TRAIN: products.count()})
+    silent = products.where(F.size("queries") == 0).count()
+    clicked = pairs.where(F.col("weight") > 0).count()
+    _record_counts(job, clicked=clicked, pairs=pair_counts, products=counts[TRAIN], silent=silent)
+    held_out = held_out.select("split", *transforms.PAIR_COLUMNS)
+    return SetContent(products, *(frame.persist(StorageLevel.DISK_ONLY) for frame in (held_out, pool)), counts)
 
 
 def write_files_of_set(lake: Lake, folder: str, content: SetContent, options: Options) -> dict[str, list[WrittenFile]]:
@@ -157,29 +162,29 @@ def write_files_of_set(lake: Lake, folder: str, content: SetContent, options: Op
         lake.fs.rm(path, recursive=True)
     uri = lake.fs.unstrip_protocol(path)
     images = lake.read(ITEM_IMAGES)
-    named = transforms.name_files(content.rows, seed=options.seed, row_group_size=size)
-    complete = transforms.with_photos(transforms.with_lists(named, content.lists), images)
-    rows_a_file = size * transforms.ROW_GROUPS_PER_FILE
-    written = write_files(
-        complete.select(FILE, "place", *transforms.COLUMNS),
-        order=["place"],
-        folder=uri,
-        row_group_size=size,
-        tasks=sum(math.ceil(content.counts[split] / rows_a_file) for split in SPLITS),
-    )
-    files = {split: [file for file in written if file.file.startswith(f"{split}/")] for split in SPLITS}
-    with lake.fs.open(f"{path}/{written[0].file}", "rb") as stream:
-        schema = pq.read_schema(stream)
-    for split in SPLITS:
-        if sum(file.rows for file in files[split]) != content.counts[split]:
-            raise JobError(f"{split}: expected {content.counts[split]:,} rows, wrote {files[split]}: run the job again")
-        if not files[split]:
-            files[split] = [RowGroupFile(uri, f"{split}/part-00000.parquet", schema, size).close()]
+    products = transforms.with_photos(content.products, images).select("split", *transforms.PRODUCT_COLUMNS)
+    files = {}
+    for rows, identity, splits in (
+        (products, ("item_id", "queries"), [TRAIN]),
+        (content.held_out, ("query", "item_id"), [VALIDATION_QUERIES, VALIDATION_ITEMS]),
+    ):
+        named = transforms.name_files(rows, identity=identity, seed=options.seed, row_group_size=size).drop("split")
+        rows_a_file = size * transforms.ROW_GROUPS_PER_FILE
+        tasks = sum(math.ceil(content.counts[split] / rows_a_file) for split in splits)
+        written = write_files(named, order=["place"], folder=uri, row_group_size=size, tasks=max(1, tasks))
+        for split in splits:
+            files[split] = [file for file in written if file.file.startswith(f"{split}/")]
+            if sum(file.rows for file in files[split]) != content.counts[split]:
+                raise JobError(
+                    f"{split}: expected {content.counts[split]:,} rows, wrote {files[split]}: run the job again"
+                )
+            if not files[split]:
+                schema = to_arrow_schema(named.drop(FILE, "place").schema)
+                files[split] = [RowGroupFile(uri, f"{split}/part-00000.parquet", schema, size).close()]
 
     pool = transforms.with_photos(content.pool, images).select("item_id", "title", "photo", "item_key")
-    trained = content.rows.where(F.col("split") == TRAIN)
-    queries = trained.where(F.col("query") != "").select(F.col("query").alias("text"))
-    texts = queries.union(trained.select("title")).distinct()
+    queries = content.products.select(F.explode("queries").alias("text"))
+    texts = queries.union(content.products.select("title")).distinct()
     for name, frame, order, group in ((POOL_FILE, pool, "item_id", size), (TEXTS_FILE, texts, "text", TEXTS_ROW_GROUP)):
         in_one_file = frame.withColumns({FILE: F.lit(name), "place": F.col(order)})
         files[name] = write_files(in_one_file, order=["place"], folder=uri, row_group_size=group, tasks=1)
@@ -195,7 +200,7 @@ def run(job: JobRun, options: Options) -> None:
     with job.stage("split"):
         content = cut_content(job, options)
         settings = {"format": FORMAT, **options.model_dump(exclude=set(DatedOptions.model_fields))}
-        digest = content_digest(content.rows, content.lists, content.pool)
+        digest = content_digest(content.products, content.held_out, content.pool)
     set_id = hashlib.sha256(json.dumps([settings, digest], sort_keys=True).encode()).hexdigest()[:16]
     folder = f"training_sets/{set_id}"
     manifest_path = lake.path(folder, "manifest.json")
@@ -222,17 +227,18 @@ def run(job: JobRun, options: Options) -> None:
         job.unchanged()
 
 
-def _record_counts(job: JobRun, *, clicked: int, counts: Counter[str], from_catalog: int) -> None:
-    """Record what became of the clicked pairs, split by split, and how many rows the catalog added."""
-    taken = sum(counts[name] for name in SPLITS)
-    job.count(rows_in=clicked + from_catalog, rows_out=taken + from_catalog, rows_rejected=clicked - taken)
+def _record_counts(job: JobRun, *, clicked: int, pairs: Counter[str], products: int, silent: int) -> None:
+    """Record what became of the clicked pairs, split by split, and of how many products train consists."""
+    taken = sum(pairs[name] for name in SPLITS)
+    job.count(rows_in=clicked, rows_out=taken, rows_rejected=clicked - taken)
     for name in SPLITS:
-        job.figure(f"rows_{name}", counts[name])
-    job.figure("rows_of_catalog", from_catalog)
-    job.figure("left_out_product_held_out", counts[transforms.WITHHELD])
-    job.figure("left_out_few_clicks", clicked - counts.total())
-    parts = {name: counts[name] for name in (*SPLITS, transforms.WITHHELD)} | {"of the catalog": from_catalog}
-    job.note(", ".join(f"{rows:,} {name}" for name, rows in parts.items()))
+        job.figure(f"pairs_{name}", pairs[name])
+    job.figure("rows_train", products)
+    job.figure("products_without_clicks", silent)
+    job.figure("left_out_product_held_out", pairs[transforms.WITHHELD])
+    job.figure("left_out_few_clicks", clicked - pairs.total())
+    parts = ", ".join(f"{pairs[name]:,} {name}" for name in (*SPLITS, transforms.WITHHELD))
+    job.note(f"{parts}; train has {products:,} rows, {silent:,} of them products without clicks")
 
 
 def _sizes(files: list[WrittenFile]) -> dict[str, Any]:

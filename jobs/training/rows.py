@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
@@ -11,7 +13,9 @@ from jobs.training.splits import TRAIN, VALIDATION_ITEMS
 # The split of rows that no split takes: train would show their product, and a validation split holds it out.
 WITHHELD = "withheld"
 
-# Items that a row lists as relevant to its query or to similar ones, the heaviest; bounds the rows of head queries.
+# Queries of a row of train; a product with more has several rows.
+QUERIES_PER_ROW = 8
+# Items that a row lists as relevant to a query or to similar ones, the heaviest; bounds the rows of head queries.
 MAX_LISTED_ITEMS = 1_000
 # Similar queries whose clicks a row lists, and those of which it carries one: the nearest.
 LISTED_NEIGHBORS = 20
@@ -19,24 +23,27 @@ DRAWN_NEIGHBORS = 5
 # Row groups of a full file.
 ROW_GROUPS_PER_FILE = 32
 
+_LISTS = ("clicked_items", "neighbor_items")
 # Row numbers are counted in so many parts at once.
 _PARTS = 64
 
-# What a split's files hold, in this order.
-COLUMNS = (
-    "query",
+# What the files of train hold, in this order: a product a row.
+PRODUCT_COLUMNS = (
     "item_id",
     "title",
     "photo",
-    "weight",
-    "query_key",
     "item_key",
     "title_key",
     "photo_key",
+    "queries",
+    "similar_queries",
     "clicked_items",
+    "clicked_counts",
     "neighbor_items",
-    "similar_query",
+    "neighbor_counts",
 )
+# What the files of the validation splits hold: a (query, item) a row.
+PAIR_COLUMNS = ("query", "item_id", "title", "weight", "item_key", "title_key", "clicked_items")
 
 
 def clicked_pairs(pairs: DataFrame, items: DataFrame, *, min_clicks: int) -> DataFrame:
@@ -88,48 +95,69 @@ def assign_splits(rows: DataFrame, held_out: DataFrame) -> DataFrame:
     )
 
 
-def catalog_rows(items: DataFrame, rows: DataFrame) -> DataFrame:
-    """A training row for every active item, so that the model meets what the log never showed.
+def product_rows(pairs: DataFrame, lists: DataFrame) -> DataFrame:
+    """Training pairs gathered by product, so that a photo is stored, decoded and encoded once for all its queries.
 
-    Its query is "", in whose place training puts words of the title.
+    Args:
+        pairs: Rows of train with their `similar_query`.
+        lists: As `listed_items` gives them; every query is there.
+
+    Returns:
+        item_id, title, image_sha256, item_key, title_key; queries and similar_queries, ARRAY<STRING> of equal length,
+        the heaviest first, at most QUERIES_PER_ROW; clicked_items, ARRAY<BIGINT>, the lists of all the queries one
+        after the other, and clicked_counts, ARRAY<INT>, how long each is; neighbor_items and neighbor_counts likewise.
+    """
+    product = ("item_id", "title", "image_sha256", "item_key", "title_key")
+    heaviest = Window.partitionBy("item_id").orderBy(F.desc("weight"), "query")
+    numbered = pairs.join(lists, on="query", how="inner").withColumn("number", F.row_number().over(heaviest) - 1)
+    in_order = F.sort_array(F.collect_list(F.struct("number", "query", "similar_query", *_LISTS))).alias("asked")
+    gathered = numbered.groupBy(*product, F.floor(F.col("number") / QUERIES_PER_ROW)).agg(in_order)
+    return gathered.select(
+        *product,
+        F.col("asked.query").alias("queries"),
+        F.col("asked.similar_query").alias("similar_queries"),
+        *(column for name in _LISTS for column in _ragged(name)),
+    )
+
+
+def _ragged(name: str) -> tuple[Column, Column]:
+    """The lists of a row's queries as one array, and how long each is."""
+    lists = F.col(f"asked.{name}")
+    counts = F.transform(lists, lambda items: F.size(items))
+    return F.flatten(lists).alias(name), counts.alias(name.replace("_items", "_counts"))
+
+
+def silent_products(items: DataFrame, rows: DataFrame) -> DataFrame:
+    """The active items that no training pair leads to, so that the model meets what the log never showed.
 
     Args:
         items: Rows of items.
         rows: Rows with their split; products (by title) that validation_items holds out are left out here too.
 
     Returns:
-        The columns of `rows`.
+        Rows as `product_rows` gives them, without queries.
     """
     held_out = rows.where(F.col("split") == VALIDATION_ITEMS).select("title_key").distinct()
+    trained = rows.where(F.col("split") == TRAIN).select("item_id").distinct()
+    no_texts, no_items, no_counts = (F.array().cast(f"array<{kind}>") for kind in ("string", "bigint", "int"))
     return (
         items.where("is_active")
+        .join(trained, on="item_id", how="left_anti")
         .select(
-            F.lit("").alias("query"),
             "item_id",
             "title",
             "image_sha256",
-            F.lit(0.0).cast("float").alias("weight"),
-            F.xxhash64(F.lit("")).alias("query_key"),
             F.xxhash64("item_id").alias("item_key"),
             F.xxhash64("title").alias("title_key"),
-            F.lit(TRAIN).alias("split"),
+            no_texts.alias("queries"),
+            no_texts.alias("similar_queries"),
+            no_items.alias("clicked_items"),
+            no_counts.alias("clicked_counts"),
+            no_items.alias("neighbor_items"),
+            no_counts.alias("neighbor_counts"),
         )
         .join(held_out, on="title_key", how="left_anti")
-        .select(rows.columns)
     )
-
-
-def with_lists(rows: DataFrame, lists: DataFrame) -> DataFrame:
-    """Add `clicked_items` and `neighbor_items`, empty in rows of the catalog.
-
-    Args:
-        rows: query, and whatever else.
-        lists: As `listed_items` gives them; every query but "" is there.
-    """
-    is_of_catalog = F.col("query") == ""
-    none = F.array().cast("array<bigint>")
-    of_catalog = rows.where(is_of_catalog).withColumns({"clicked_items": none, "neighbor_items": none})
-    return rows.where(~is_of_catalog).join(lists, on="query", how="inner").unionByName(of_catalog)
 
 
 def neighbors_in_train(similar: DataFrame, rows: DataFrame) -> DataFrame:
@@ -161,7 +189,7 @@ def with_similar_query(rows: DataFrame, neighbors: DataFrame, *, seed: int) -> D
         .agg(F.sort_array(F.collect_list("similar_query")).alias("nearest"))
     )
     choices = F.coalesce("nearest", F.array(F.lit("")))
-    place = F.pmod(_shuffled(seed), F.size(choices)) + 1
+    place = F.pmod(F.xxhash64(F.lit(seed), "query", "item_id"), F.size(choices)) + 1
     return (
         rows.join(nearest, on="query", how="left")
         .withColumn("similar_query", F.element_at(choices, place.cast("int")))
@@ -202,27 +230,29 @@ def listed_items(pairs: DataFrame, neighbors: DataFrame) -> DataFrame:
     )
 
 
-def name_files(rows: DataFrame, *, seed: int, row_group_size: int) -> DataFrame:
+def name_files(rows: DataFrame, *, identity: Sequence[str], seed: int, row_group_size: int) -> DataFrame:
     """Shuffle the rows of each split, and say which file each goes to and at which place.
 
     Every file is full, but the last of its split.  No part of this looks at more than a 64th of a split at once.
 
     Args:
-        rows: query, item_id, split, and whatever else; few rows that are alike in query and item_id.
+        rows: split, and whatever else.
+        identity: Columns in which no two rows of a split are alike.
         seed: Another seed, another order.
         row_group_size: Rows of a row group.
 
     Returns:
         `rows` with `file`, as `train/part-00000.parquet`, and `place` BIGINT, from 0, among the rows of the split.
     """
-    shuffled = rows.withColumn("hash", _shuffled(seed)).withColumn("part", F.pmod("hash", F.lit(_PARTS)))
+    shuffled = rows.withColumn("hash", F.xxhash64(F.lit(seed), *identity))
+    shuffled = shuffled.withColumn("part", F.pmod("hash", F.lit(_PARTS)))
     before = Window.partitionBy("split").orderBy("part").rowsBetween(Window.unboundedPreceding, -1)
     offsets = (
         shuffled.groupBy("split", "part")
         .count()
         .select("split", "part", F.coalesce(F.sum("count").over(before), F.lit(0)).alias("offset"))
     )
-    in_part = Window.partitionBy("split", "part").orderBy("hash", "query", "item_id")
+    in_part = Window.partitionBy("split", "part").orderBy("hash", *identity)
     number = (F.col("place") / (row_group_size * ROW_GROUPS_PER_FILE)).cast("int")
     return (
         shuffled.join(F.broadcast(offsets), on=["split", "part"], how="inner")
@@ -267,7 +297,3 @@ def with_photos(rows: DataFrame, images: DataFrame) -> DataFrame:
         .withColumn("photo", F.when(has_photo, F.col("content")).otherwise(F.lit(b"")))
         .drop("content", "content_sha256", "image_sha256")
     )
-
-
-def _shuffled(seed: int) -> Column:
-    return F.xxhash64(F.lit(seed), "query", "item_id")

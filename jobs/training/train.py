@@ -36,7 +36,7 @@ class Options(DatedOptions):
     preset: str = Field("tiny", description="Size of the model: tiny, small or base.")
     epochs: int = Field(12, ge=1, description="Passes over the training split, at most.")
     max_minutes: float | None = Field(None, gt=0, description="Wall-clock minutes of training, at most.")
-    batch_size: int = Field(512, ge=2, description="Rows a step and worker.")
+    batch_size: int = Field(512, ge=2, description="Products a step and worker.")
     learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate.")
     workers: int = Field(
         1, ge=1, description="Training processes; each takes a task slot, and a GPU where there are any."
@@ -159,7 +159,7 @@ def run(job: JobRun, options: Options) -> None:
     figures = result.metrics
     recall = figures.get("validation_recall_at_10")
     job.note(
-        f"{result.model_version}: {figures['steps']:,.0f} steps, {figures['samples_per_second']:,.0f} samples/s, "
+        f"{result.model_version}: {figures['steps']:,.0f} steps, {figures['products_per_second']:,.0f} products/s, "
         f"{figures['data_wait_share']:.0%} of it waiting for data; recall@10 on held-out products "
         + ("not measured: none are held out" if recall is None else f"{recall:.3f}")
     )

@@ -140,7 +140,6 @@ class MakeOutput(ModelOutput):
     """One training forward: query vectors, product vectors, and the temperature that divides their cosine."""
 
     query_embedding: Tensor | None = None
-    similar_query_embedding: Tensor | None = None
     item: ItemOutput | None = None
     temperature: Tensor | None = None
 
@@ -266,13 +265,13 @@ class MakeModel(PreTrainedModel):
         title_ids: Tensor,
         pixel_values: Tensor,
         has_image: Tensor,
-        similar_query_ids: Tensor | None = None,
     ) -> MakeOutput:
-        """Everything that the objectives read, in one call, since data-parallel training hooks into this one."""
-        similar = None if similar_query_ids is None else self.encode_queries(similar_query_ids)
+        """Everything that the objectives read, in one call, since data-parallel training hooks into this one.
+
+        There may be more queries than products, or fewer; the other arguments are those of `item_states`.
+        """
         return MakeOutput(
             query_embedding=self.encode_queries(query_ids),
-            similar_query_embedding=similar,
             item=self.encode_items(title_ids, pixel_values, has_image),
             temperature=self.temperature,
         )

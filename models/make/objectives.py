@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import IntEnum
 
 import numpy as np
 import torch
@@ -13,6 +14,18 @@ from torch import Tensor
 from models.make.modeling_make import MakeOutput
 from models.make.text import CLS_ID
 
+# A logit below all others: unlike -inf, a row of nothing but these has a finite gradient.
+_NO_NEGATIVE = -1e4
+_TINY = 1e-6
+
+
+class QueryKind(IntEnum):
+    """Where a query of a training batch comes from."""
+
+    CLICKED = 0  # the log: its click led to the product
+    OF_TITLE = 1  # words of the product's own title
+    SIMILAR = 2  # Keyword Enhancement: a neighbour of a query whose click led to the product
+
 
 class ObjectiveSettings(BaseModel, extra="forbid"):
     """Weights and switches of the objectives; a weight of 0 turns its part off."""
@@ -20,42 +33,61 @@ class ObjectiveSettings(BaseModel, extra="forbid"):
     title_mask: bool = Field(True, description="Products whose title holds every word of a query are no negatives.")
     neighbor_mask: bool = Field(True, description="Keyword Enhancement (a): similar queries' clicks are no negatives.")
     neighbor_positive_weight: float = Field(
-        0.0, ge=0, description="Keyword Enhancement (b): weight of the similar query as one more query of the product."
+        0.0, ge=0, description="Keyword Enhancement (b): weight of a similar query as one more query of the product."
     )
+    title_query_weight: float = Field(1.0, ge=0, description="Weight of a query made of the product's title.")
     query_photo_weight: float = Field(0.5, ge=0, description="Contrast of queries with photos alone.")
     query_title_weight: float = Field(0.25, ge=0, description="Contrast of queries with titles alone.")
 
+    def weights_of(self, kinds: Tensor) -> Tensor:
+        """(queries,) kinds -> (queries,) float32 weights; a query that the log holds weighs 1."""
+        by_kind = torch.tensor([1.0, self.title_query_weight, self.neighbor_positive_weight], device=kinds.device)
+        return by_kind[kinds]
+
 
 def contrastive_loss(
-    queries: Tensor, items: Tensor, *, temperature: Tensor, ignored: Tensor, margin: float = 0.0
+    queries: Tensor,
+    items: Tensor,
+    *,
+    item_of: Tensor,
+    weights: Tensor,
+    temperature: Tensor,
+    ignored: Tensor,
+    margin: float = 0.0,
 ) -> Tensor:
-    """Symmetric in-batch contrastive loss; row i of `queries` belongs to row i of `items`.
+    """Symmetric in-batch contrastive loss between queries and items, of which each may have several queries.
+
+    Each query stands against the items that are not its own, and its item against the queries that are not the item's.
 
     Args:
-        queries, items: (batch, dim), unit norm.
+        queries: (queries, dim), unit norm.
+        items: (items, dim), unit norm.
+        item_of: (queries,) int64: the row of `items` that a query belongs to.
+        weights: (queries,) of the mean over queries.
         temperature: scalar that divides the cosines.
-        ignored: (batch, batch) bool; True at [i, j] leaves item j out of query i's negatives and query i out of item
-            j's.  The diagonal, the positives, is never ignored.
-        margin: subtracted from the positives' cosine, so that they must win by this much.
+        ignored: (queries, items) bool; True at [i, j] leaves item j out of query i's negatives and query i out of item
+            j's.  A query's own item is never ignored.
+        margin: subtracted from a query's cosine to its own item, so that it must win by this much.
 
     Returns:
-        Mean of the two directions, fp32 scalar; 0 for an empty batch.
+        Weighted mean of the two directions, fp32 scalar; 0 where no query has a weight.
     """
-    if len(queries) == 0:
-        return queries.sum() * 0.0
-    positives = torch.eye(len(queries), dtype=torch.bool, device=queries.device)
-    cosines = queries.float() @ items.float().T
-    logits = (cosines - margin * positives) / temperature.float()
-    logits = logits.masked_fill(ignored & ~positives, float("-inf"))
-    labels = torch.arange(len(queries), device=queries.device)
-    return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
+    logits = queries.float() @ items.float().T / temperature.float()
+    positives = logits.gather(1, item_of[:, None]).squeeze(1) - margin / temperature.float()
+    own = item_of[:, None] == torch.arange(len(items), device=items.device)
+    negatives = logits.masked_fill(ignored | own, _NO_NEGATIVE)
+    against_items = F.softplus(negatives.logsumexp(dim=1) - positives)
+    against_queries = F.softplus(negatives.logsumexp(dim=0)[item_of] - positives)
+    weights = weights.float()
+    return ((against_items + against_queries) / 2 * weights).sum() / weights.sum().clamp(min=_TINY)
 
 
 def make_loss(
     output: MakeOutput,
     *,
+    item_of: Tensor,
+    kinds: Tensor,
     has_image: Tensor,
-    has_similar: Tensor,
     relevant: Tensor,
     neighbors: Tensor,
     covered: Tensor,
@@ -66,61 +98,52 @@ def make_loss(
 
     Args:
         output: what `MakeModel.forward` gave for the batch.
-        has_image: (batch,) bool; rows without a photo take no part in the contrast with photos.
-        has_similar: (batch,) bool; rows with a similar query, whose vectors are in `output.similar_query_embedding`.
-        relevant: (batch, batch) bool; [i, j]: query i's log clicked item j, or items i and j share a title or photo.
-        neighbors: (batch, batch) bool; [i, j]: a query similar to query i clicked item j.
-        covered: (batch, batch) bool; [i, j]: the title of item j holds every word of query i.
+        item_of: (queries,) int64: the product that a query belongs to.
+        kinds: (queries,) int64, of `QueryKind`.
+        has_image: (items,) bool; products without a photo take no part in the contrast with photos.
+        relevant: (queries, items) bool; query i's log clicked item j, or j shares title or photo with the query's item.
+        neighbors: (queries, items) bool; a query similar to query i clicked item j.
+        covered: (queries, items) bool; the title of item j holds every word of query i.
 
     Returns:
         The loss to minimise, and its unweighted parts by name.
     """
+    ignored = relevant
     if settings.title_mask:
-        relevant = relevant | covered
-    ignored = relevant | neighbors if settings.neighbor_mask else relevant
-    item, temperature = output.item, output.temperature
-    parts = {
-        "query_item": contrastive_loss(
-            output.query_embedding, item.embedding, temperature=temperature, ignored=ignored, margin=margin
-        )
-    }
+        ignored = ignored | covered
+    if settings.neighbor_mask:
+        ignored = ignored | neighbors
+    queries, item, temperature = output.query_embedding, output.item, output.temperature
+    weights = settings.weights_of(kinds)
+    of_all = {"item_of": item_of, "weights": weights, "temperature": temperature, "ignored": ignored}
+    parts = {"query_item": contrastive_loss(queries, item.embedding, **of_all, margin=margin)}
     total = parts["query_item"]
-    if settings.neighbor_positive_weight:
-        # The similar query's own clicks are among the neighbours: the mask is the union of both queries' products.
-        both = (relevant | neighbors)[has_similar][:, has_similar]
-        parts["similar_query_item"] = contrastive_loss(
-            output.similar_query_embedding[has_similar],
-            item.embedding[has_similar],
-            temperature=temperature,
-            ignored=both,
-            margin=margin,
-        )
-        total = total + settings.neighbor_positive_weight * parts["similar_query_item"]
     if settings.query_photo_weight:
+        shown = has_image[item_of]
         parts["query_photo"] = contrastive_loss(
-            output.query_embedding[has_image],
+            queries[shown],
             item.image_embedding[has_image],
+            item_of=(has_image.cumsum(0) - 1)[item_of[shown]],
+            weights=weights[shown],
             temperature=temperature,
-            ignored=ignored[has_image][:, has_image],
+            ignored=ignored[shown][:, has_image],
         )
         total = total + settings.query_photo_weight * parts["query_photo"]
     if settings.query_title_weight:
-        parts["query_title"] = contrastive_loss(
-            output.query_embedding, item.title_embedding, temperature=temperature, ignored=ignored
-        )
+        parts["query_title"] = contrastive_loss(queries, item.title_embedding, **of_all)
         total = total + settings.query_title_weight * parts["query_title"]
     return total, parts
 
 
 def listed_items(item_keys: np.ndarray, lists: Sequence[np.ndarray]) -> np.ndarray:
-    """Which items of a batch stand in each row's list.
+    """Which items of a batch stand in each query's list.
 
     Args:
-        item_keys: (batch,) int64, may repeat.
-        lists: one int64 array of item keys a row, of any length.
+        item_keys: (items,) int64, may repeat.
+        lists: one int64 array of item keys a query, of any length.
 
     Returns:
-        (batch, batch) bool; [i, j] says that `item_keys[j]` is in `lists[i]`.
+        (queries, items) bool; [i, j] says that `item_keys[j]` is in `lists[i]`.
     """
     found = np.zeros((len(lists), len(item_keys)), dtype=bool)
     lengths = np.fromiter((len(row) for row in lists), dtype=np.int64, count=len(lists))
@@ -136,10 +159,11 @@ def listed_items(item_keys: np.ndarray, lists: Sequence[np.ndarray]) -> np.ndarr
 
 
 def covering_titles(query_words: np.ndarray, title_words: np.ndarray) -> np.ndarray:
-    """(batch, batch) bool; [i, j] says that title j holds every word of query i; never so for a query without words.
+    """(queries, titles) bool; [i, j]: title j holds every word of query i; never so for a query without words.
 
     Args:
-        query_words, title_words: (batch, tokens) ids of whole words, padded; their lengths may differ.
+        query_words: (queries, tokens) ids of whole words, padded.
+        title_words: (titles, tokens) likewise.
     """
     vocabulary = np.unique(query_words[query_words > CLS_ID])
     wanted, held = (_contains(words, vocabulary) for words in (query_words, title_words))
@@ -157,7 +181,7 @@ def _contains(words: np.ndarray, vocabulary: np.ndarray) -> np.ndarray:
 
 
 def same_product(title_keys: np.ndarray, photo_keys: np.ndarray) -> np.ndarray:
-    """(batch, batch) bool: equal title, or equal photo; a photo key of 0 means no photo and equals nothing."""
+    """(items, items) bool: equal title, or equal photo; a photo key of 0 means no photo and equals nothing."""
     same_title = title_keys[:, None] == title_keys[None, :]
     same_photo = (photo_keys[:, None] == photo_keys[None, :]) & (photo_keys[:, None] != 0)
     return same_title | same_photo

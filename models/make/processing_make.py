@@ -8,7 +8,6 @@ import string
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,8 @@ from models.make.text import CLS_ID, PADDING_ID, hash_piece, hashed_word, normal
 PROCESSOR_FILE = "processor_config.json"
 # Characters that are known whatever the training texts hold, so that a new accent does not turn a word into [UNK].
 SEED_ALPHABET = string.ascii_lowercase + string.digits + string.punctuation + "àáâãäåæçèéêëìíîïñòóôõöøùúûüýÿœ€£¥°"
+# Photos that a thread decodes in one go: a small one takes no longer than handing it over.
+_PHOTOS_A_TASK = 32
 SPECIAL_TOKENS = {  # in this order, so that [PAD] is 0 and [CLS] is 1, as for hashed pieces
     "pad_token": "[PAD]",
     "cls_token": "[CLS]",
@@ -136,7 +137,11 @@ class MakeProcessor:
 
     def decode_photos(self, photos: Sequence[bytes | None], pool: ThreadPoolExecutor) -> list[np.ndarray | None]:
         """Photos as uint8 (height, width, 3) arrays, in order; None where there is no photo or it cannot be read."""
-        return list(pool.map(partial(decode_photo, size=self.image_size), photos))
+        parts = [photos[start : start + _PHOTOS_A_TASK] for start in range(0, len(photos), _PHOTOS_A_TASK)]
+        return list(chain.from_iterable(pool.map(self._decode_part, parts)))
+
+    def _decode_part(self, photos: Sequence[bytes | None]) -> list[np.ndarray | None]:
+        return [decode_photo(photo, size=self.image_size) for photo in photos]
 
     def normalize_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
         """uint8 (photos, height, width, 3) to what the image encoder reads: float32 (photos, 3, height, width)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,38 +17,54 @@ from petastorm import make_batch_reader
 from petastorm.transform import TransformSpec
 from torch import Tensor
 
-from models.make.objectives import covering_titles, listed_items, same_product
+from models.make.objectives import QueryKind, covering_titles, listed_items, same_product
 from models.make.processing_make import MakeProcessor
 from models.make.text import PADDING_ID
-from models.training.pseudo_queries import PseudoQuery, draw_query
+from models.training.pseudo_queries import draw_queries
 
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"petastorm\.")  # about old calls to pyarrow
 
 SOURCE_COLUMNS = [
-    "query",
-    "similar_query",
+    "queries",
+    "similar_queries",
+    "clicked_items",
+    "clicked_counts",
+    "neighbor_items",
+    "neighbor_counts",
     "title",
     "photo",
     "item_key",
     "title_key",
     "photo_key",
-    "clicked_items",
-    "neighbor_items",
 ]
 
 
+class Query(NamedTuple):
+    """One query of a product, and what the log says is relevant to it."""
+
+    text: str
+    kind: QueryKind
+    clicked_items: np.ndarray  # int64 item keys that the query's log clicked
+    neighbor_items: np.ndarray  # int64 item keys that its similar queries clicked
+
+
 class Row(NamedTuple):
-    """One (query, item) with clicks, or one item with a query made of its title, as Petastorm delivers it.
+    """A product and its queries, as Petastorm delivers it.
 
     Everything of variable length travels as bytes: Petastorm stacks lists, and refuses them when their lengths differ.
+    What belongs to several queries lies one after the other, and a `counts` says how much of it is whose.
     """
 
     query_tokens: bytes  # int32 (tokens, pieces)
-    similar_tokens: bytes  # the same for one similar query; empty without one
-    title_tokens: bytes
+    query_counts: bytes  # int32 (queries,)
+    query_kinds: bytes  # int64 (queries,) of QueryKind
+    clicked_items: bytes  # int64
+    clicked_counts: bytes  # int32 (queries,)
+    neighbor_items: bytes  # int64
+    neighbor_counts: bytes  # int32 (queries,)
+    title_tokens: bytes  # int32 (tokens, pieces), of the title that the model reads
+    title_words: bytes  # int32 ids of the words of the whole title
     pixels: bytes  # uint8 (height, width, 3); empty without a readable photo
-    clicked_items: bytes  # int64 item keys that the query's log clicked
-    neighbor_items: bytes  # int64 item keys that its similar queries clicked
     item_key: int
     title_key: int
     photo_key: int  # 0 without a photo
@@ -56,20 +72,20 @@ class Row(NamedTuple):
 
 @dataclass
 class TrainingBatch:
-    """What one step reads; shapes as in `MakeModel.forward` and `make_loss`, pixels uint8 (batch, height, width, 3)."""
+    """What one step reads; shapes as in `MakeModel.forward` and `make_loss`, pixels uint8 (items, height, width, 3)."""
 
     query_ids: Tensor
+    item_of: Tensor
+    kinds: Tensor
     title_ids: Tensor
-    similar_query_ids: Tensor
     pixels: Tensor
     has_image: Tensor
-    has_similar: Tensor
     relevant: Tensor
     neighbors: Tensor
     covered: Tensor
 
     def __len__(self) -> int:
-        return len(self.query_ids)
+        return len(self.title_ids)
 
     def to(self, device: torch.device) -> TrainingBatch:
         """The same batch on another device."""
@@ -97,6 +113,43 @@ def split_size(folder: Path) -> SplitSize:
     return SplitSize(sum(footer.num_rows for footer in footers), sum(footer.num_row_groups for footer in footers))
 
 
+@dataclass(frozen=True)
+class AddedQueries:
+    """Queries of a product beside those whose clicks led to it.
+
+    Attributes:
+        of_title: how many are made of its title.
+        similar: whether a neighbour of each of the log's queries is one too.
+    """
+
+    of_title: int
+    similar: bool
+
+
+class DecodedPhotos:
+    """Decodes photos, and keeps them for the epochs to come as long as memory is granted.
+
+    Args:
+        max_bytes: of pixels kept; photos beyond it are decoded in every epoch.
+    """
+
+    def __init__(self, processor: MakeProcessor, *, max_bytes: int) -> None:
+        self._processor, self._room = processor, max_bytes
+        self._kept: dict[int, np.ndarray | None] = {}
+
+    def decode(self, photos: Sequence[bytes], keys: Sequence[int], pool: ThreadPoolExecutor) -> list[np.ndarray | None]:
+        """As `MakeProcessor.decode_photos`; `keys` tell different photos apart, 0 is no photo."""
+        new = {key: photo for key, photo in zip(keys, photos, strict=True) if key and key not in self._kept}
+        pixels = dict(zip(new, self._processor.decode_photos(list(new.values()), pool), strict=True))
+        found = [None if key == 0 else pixels[key] if key in pixels else self._kept[key] for key in keys]
+        for key, photo in pixels.items():
+            size = 0 if photo is None else photo.nbytes
+            if size <= self._room:
+                self._kept[key] = photo
+                self._room -= size
+        return found
+
+
 class RowReader:
     """One epoch of one rank's rows, read ahead by Petastorm in a thread of its own.
 
@@ -105,15 +158,26 @@ class RowReader:
 
     Args:
         folder: a split of a training set.
+        added: queries that the rows do not hold.
+        photos: decodes, and may hold what an earlier epoch has decoded.
         seed: decides the order of row groups, the order inside each, and the queries made of titles.
         rank, world_size: this process reads row groups rank, rank + world_size, ...
         decode_threads: threads that decode photos.
     """
 
     def __init__(
-        self, folder: Path, processor: MakeProcessor, *, seed: int, rank: int, world_size: int, decode_threads: int
+        self,
+        folder: Path,
+        processor: MakeProcessor,
+        *,
+        added: AddedQueries,
+        photos: DecodedPhotos,
+        seed: int,
+        rank: int,
+        world_size: int,
+        decode_threads: int,
     ) -> None:
-        self._processor, self._seed = processor, seed
+        self._processor, self._added, self._photos, self._seed = processor, added, photos, seed
         self._pool = ThreadPoolExecutor(max_workers=decode_threads, thread_name_prefix="decode")
         self._reader = make_batch_reader(
             folder.absolute().as_uri(),
@@ -138,31 +202,38 @@ class RowReader:
         )
 
     def _transform(self, rows: pd.DataFrame) -> pd.DataFrame:
-        photos = self._processor.decode_photos(rows["photo"], self._pool)
-        readable = np.array([photo is not None for photo in photos])
-        texts = [
-            PseudoQuery(query, title)
-            if query
-            else draw_query(title, has_photo=has_photo, seed=self._seed, item_key=item_key)
-            for query, title, item_key, has_photo in zip(
-                rows["query"], rows["title"], rows["item_key"], readable.tolist(), strict=True
+        photos = self._photos.decode(rows["photo"].tolist(), rows["photo_key"].tolist(), self._pool)
+        asked, titles = [], []
+        for row, photo in zip(rows.itertuples(), photos, strict=True):
+            made = draw_queries(
+                row.title,
+                count=self._added.of_title,
+                has_photo=photo is not None,
+                seed=self._seed,
+                item_key=row.item_key,
             )
+            asked.append([*_queries_of_log(row, similar=self._added.similar), *map(_query_of_title, made.queries)])
+            titles.append(made.title)
+        tokens = iter(self._processor.tokenize_queries([query.text for queries in asked for query in queries]))
+        query_tokens = [[next(tokens) for _ in queries] for queries in asked]
+        clicked, neighbors = ([[query[place] for query in queries] for queries in asked] for place in (2, 3))
+        whole_titles = self._processor.tokenize_titles(rows["title"].tolist())
+        read_titles = [
+            whole if title == shown else self._processor.tokenize_titles([shown])[0]
+            for whole, title, shown in zip(whole_titles, rows["title"], titles, strict=True)
         ]
-        similar = self._processor.tokenize_queries(rows["similar_query"])
         return pd.DataFrame(
             {
-                "query_tokens": _as_bytes(self._processor.tokenize_queries([text.query for text in texts])),
-                "similar_tokens": [
-                    tokens.tobytes() if text else b""
-                    for tokens, text in zip(similar, rows["similar_query"], strict=True)
-                ],
-                "title_tokens": _as_bytes(self._processor.tokenize_titles([text.title for text in texts])),
+                **_ragged("query_tokens", "query_counts", query_tokens),
+                "query_kinds": [np.array([query.kind for query in queries], np.int64).tobytes() for queries in asked],
+                **_ragged("clicked_items", "clicked_counts", clicked),
+                **_ragged("neighbor_items", "neighbor_counts", neighbors),
+                "title_tokens": [title.tobytes() for title in read_titles],
+                "title_words": [title[:, 0].tobytes() for title in whole_titles],
                 "pixels": [b"" if photo is None else photo.tobytes() for photo in photos],
-                "clicked_items": _as_bytes(rows["clicked_items"]),
-                "neighbor_items": _as_bytes(rows["neighbor_items"]),
                 "item_key": rows["item_key"].to_numpy(),
                 "title_key": rows["title_key"].to_numpy(),
-                "photo_key": rows["photo_key"].to_numpy() * readable,
+                "photo_key": rows["photo_key"].to_numpy() * np.array([photo is not None for photo in photos]),
             }
         )
 
@@ -179,8 +250,38 @@ class RowReader:
         self._pool.shutdown()
 
 
-def _as_bytes(arrays: Any) -> list[bytes]:
-    return [np.ascontiguousarray(array).tobytes() for array in arrays]
+def _queries_of_log(row: Any, *, similar: bool) -> Iterator[Query]:
+    """The queries that a row of the training set holds, each followed by its neighbour where that is wanted."""
+    clicked = _split(row.clicked_items, row.clicked_counts)
+    near = _split(row.neighbor_items, row.neighbor_counts)
+    for text, neighbor, clicked_items, neighbor_items in zip(
+        row.queries, row.similar_queries, clicked, near, strict=True
+    ):
+        yield Query(text, QueryKind.CLICKED, clicked_items, neighbor_items)
+        if similar and neighbor:
+            # The neighbour's own clicks are among the neighbors': relevant is what either of the two led to.
+            yield Query(neighbor, QueryKind.SIMILAR, np.concatenate([clicked_items, neighbor_items]), _NO_ITEMS)
+
+
+def _query_of_title(text: str) -> Query:
+    return Query(text, QueryKind.OF_TITLE, _NO_ITEMS, _NO_ITEMS)
+
+
+_NO_ITEMS = np.zeros(0, np.int64)
+
+
+def _ragged(values: str, counts: str, rows: list[list[np.ndarray]]) -> dict[str, list[bytes]]:
+    """Arrays of unequal length, several a row, as the two columns of that name that `_split` takes apart."""
+    return {
+        values: [b"".join(np.ascontiguousarray(part).tobytes() for part in row) for row in rows],
+        counts: [np.array([len(part) for part in row], np.int32).tobytes() for row in rows],
+    }
+
+
+def _split(values: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
+    """Take `counts[0]` values, then `counts[1]`, and so on."""
+    ends = np.cumsum(counts).tolist()
+    return [values[end - count : end] for end, count in zip(ends, counts.tolist(), strict=True)]
 
 
 class TrainingData:
@@ -188,8 +289,10 @@ class TrainingData:
 
     Args:
         folder: the split.
+        added: queries that the rows do not hold.
         batch_size: rows a step and rank; lowered to the rows that a rank has in an epoch when those are fewer.
         shuffle_rows: rows that are mixed with each other; a whole epoch when it has fewer.
+        photo_memory: bytes of decoded photos that are kept from epoch to epoch.
 
     Raises:
         FileNotFoundError: no such split.
@@ -201,12 +304,14 @@ class TrainingData:
         folder: Path,
         processor: MakeProcessor,
         *,
+        added: AddedQueries,
         batch_size: int,
         shuffle_rows: int,
         seed: int,
         rank: int,
         world_size: int,
         decode_threads: int,
+        photo_memory: int,
     ) -> None:
         self.size = split_size(folder)
         if self.size.row_groups < world_size:
@@ -218,7 +323,8 @@ class TrainingData:
         if self.batch_size < 2:
             raise ValueError(f"{folder} has {self.size.rows} rows for {world_size} processes: expected 2 a process.")
         self.steps_per_epoch = self.size.rows // (self.batch_size * world_size)
-        self._folder, self._processor = folder, processor
+        self._folder, self._processor, self._added = folder, processor, added
+        self._photos = DecodedPhotos(processor, max_bytes=photo_memory)
         self._shuffle_rows, self._seed = shuffle_rows, seed
         self._rank, self._world_size, self._decode_threads = rank, world_size, decode_threads
         self._opened: tuple[int, RowReader] | None = None
@@ -273,6 +379,8 @@ class TrainingData:
             reader = RowReader(
                 self._folder,
                 self._processor,
+                added=self._added,
+                photos=self._photos,
                 seed=(self._seed * 1_000_003 + epoch) % 2**31,
                 rank=self._rank,
                 world_size=self._world_size,
@@ -286,30 +394,39 @@ class TrainingData:
             np.array([getattr(row, name) for row in rows], dtype=np.int64)
             for name in ("item_key", "title_key", "photo_key")
         )
-        clicked = listed_items(item_keys, [np.frombuffer(row.clicked_items, dtype=np.int64) for row in rows])
-        neighbors = listed_items(item_keys, [np.frombuffer(row.neighbor_items, dtype=np.int64) for row in rows])
+        pieces = self._processor.pieces_per_word
+        query_tokens, clicked_items, neighbor_items = [], [], []
+        for row in rows:
+            tokens = np.frombuffer(row.query_tokens, np.int32).reshape(-1, pieces)
+            query_tokens += _split(tokens, np.frombuffer(row.query_counts, np.int32))
+            clicked_items += _split_items(row.clicked_items, row.clicked_counts)
+            neighbor_items += _split_items(row.neighbor_items, row.neighbor_counts)
+        kinds = [np.frombuffer(row.query_kinds, np.int64) for row in rows]
+        item_of = np.repeat(np.arange(len(rows)), [len(of_row) for of_row in kinds])
+        query_ids = self._processor.pad(query_tokens)
+        title_ids = self._processor.pad([np.frombuffer(row.title_tokens, np.int32).reshape(-1, pieces) for row in rows])
+        title_words = self._processor.pad([np.frombuffer(row.title_words, np.int32)[:, None] for row in rows])
         pixels = np.zeros((len(rows), *self._processor.image_size, 3), dtype=np.uint8)
         for place, row in enumerate(rows):
             if row.pixels:
                 pixels[place] = np.frombuffer(row.pixels, dtype=np.uint8).reshape(pixels.shape[1:])
-        query_ids = self._pad([row.query_tokens for row in rows])
-        title_ids = self._pad([row.title_tokens for row in rows])
+        clicked = listed_items(item_keys, clicked_items)
+        covered = covering_titles(query_ids[..., 0].numpy(), title_words[..., 0].numpy())
         return TrainingBatch(
             query_ids=query_ids,
+            item_of=torch.from_numpy(item_of),
+            kinds=torch.from_numpy(np.concatenate(kinds)),
             title_ids=title_ids,
-            # Rows without a similar query repeat their own, which `has_similar` keeps out of the loss.
-            similar_query_ids=self._pad([row.similar_tokens or row.query_tokens for row in rows]),
             pixels=torch.from_numpy(pixels),
             has_image=torch.tensor([bool(row.pixels) for row in rows]),
-            has_similar=torch.tensor([bool(row.similar_tokens) for row in rows]),
-            relevant=torch.from_numpy(clicked | same_product(title_keys, photo_keys)),
-            neighbors=torch.from_numpy(neighbors),
-            covered=torch.from_numpy(covering_titles(query_ids[..., 0].numpy(), title_ids[..., 0].numpy())),
+            relevant=torch.from_numpy(clicked | same_product(title_keys, photo_keys)[item_of]),
+            neighbors=torch.from_numpy(listed_items(item_keys, neighbor_items)),
+            covered=torch.from_numpy(covered),
         )
 
-    def _pad(self, tokens: list[bytes]) -> Tensor:
-        pieces = self._processor.pieces_per_word
-        return self._processor.pad([np.frombuffer(row, dtype=np.int32).reshape(-1, pieces) for row in tokens])
+
+def _split_items(items: bytes, counts: bytes) -> list[np.ndarray]:
+    return _split(np.frombuffer(items, np.int64), np.frombuffer(counts, np.int32))
 
 
 def _draw(buffer: list[Row], count: int, random: np.random.Generator) -> list[Row]:

@@ -31,7 +31,8 @@ class TrainSettings(BaseModel, extra="forbid"):
     validation_items: int = Field(
         8192, ge=1, description="Items searched: all that are relevant, filled up with others of the pool."
     )
-    batch_size: int = Field(512, ge=2, description="Rows a step and process.")
+    batch_size: int = Field(512, ge=2, description="Products a step and process.")
+    title_queries: int = Field(1, ge=0, description="Queries made of a product's title, beside those of the log.")
     learning_rate: float = Field(2e-3, gt=0, description="Peak; reached after the warm-up, then a cosine to 0.")
     warmup: float = Field(0.05, ge=0, lt=1, description="Share of training that warms up.")
     weight_decay: float = Field(
@@ -56,6 +57,9 @@ class TrainSettings(BaseModel, extra="forbid"):
     seed: int = Field(0, ge=0)
     shuffle_rows: int = Field(4096, ge=1, description="Rows that are mixed with each other.")
     num_workers: int = Field(2, ge=1, description="Threads a process that decode photos.")
+    photo_memory_mb: int = Field(
+        1024, ge=0, description="MiB a process for photos that stay decoded from epoch to epoch."
+    )
     threads: int | None = Field(
         None, ge=1, description="CPU threads a process computes with; None shares the machine's."
     )
@@ -64,7 +68,15 @@ class TrainSettings(BaseModel, extra="forbid"):
 
 
 # What may differ between a killed run and the one that goes on.
-NOT_OF_THE_RUN = {"output", "progress_file", "progress_every", "checkpoint_folder", "checkpoint_minutes", "threads"}
+NOT_OF_THE_RUN = {
+    "output",
+    "progress_file",
+    "progress_every",
+    "checkpoint_folder",
+    "checkpoint_minutes",
+    "threads",
+    "photo_memory_mb",
+}
 
 
 class TrainResult(BaseModel):

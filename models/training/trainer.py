@@ -23,7 +23,7 @@ from models.make.objectives import make_loss
 from models.make.processing_make import MakeProcessor
 from models.training.card import model_card
 from models.training.checkpoint import save_model_folder
-from models.training.data import TrainingBatch, TrainingData, drop_modalities
+from models.training.data import AddedQueries, TrainingBatch, TrainingData, drop_modalities
 from models.training.distributed import Process, joined_process, multiplies_bfloat16
 from models.training.resume import (
     Checkpoint,
@@ -49,6 +49,7 @@ _COUNTERS = (
     "validated_step",
     "waited",
     "validated",
+    "queries",
     "rows_read",
     "rows_expected",
     "best_score",
@@ -94,12 +95,16 @@ class Trainer:
         self.data = TrainingData(
             training_set / "train",
             self.processor,
+            added=AddedQueries(
+                of_title=settings.title_queries, similar=settings.objectives.neighbor_positive_weight > 0
+            ),
             batch_size=settings.batch_size,
             shuffle_rows=settings.shuffle_rows,
             seed=settings.seed,
             rank=process.rank,
             world_size=process.world_size,
             decode_threads=settings.num_workers,
+            photo_memory=settings.photo_memory_mb << 20,
         )
         self.use_bfloat16 = settings.precision == "bfloat16" or (
             settings.precision == "auto" and multiplies_bfloat16(process.device)
@@ -115,7 +120,7 @@ class Trainer:
         self.validated_at = 0.0  # progress
         self.validated_step = -1
         self.waited = self.validated = 0.0  # seconds
-        self.rows_read = self.rows_expected = 0
+        self.queries = self.rows_read = self.rows_expected = 0
         self.best_score = 0.0
         self.kept: tuple[dict[str, Any], dict[str, float]] | None = None
 
@@ -230,12 +235,12 @@ class Trainer:
                 title_ids=batch.title_ids,
                 pixel_values=self.processor.normalize_pixels(batch.pixels),
                 has_image=batch.has_image,
-                similar_query_ids=batch.similar_query_ids if settings.objectives.neighbor_positive_weight else None,
             )
         loss, parts = make_loss(
             output,
+            item_of=batch.item_of,
+            kinds=batch.kinds,
             has_image=batch.has_image,
-            has_similar=batch.has_similar,
             relevant=batch.relevant,
             neighbors=batch.neighbors,
             covered=batch.covered,
@@ -252,6 +257,7 @@ class Trainer:
             )
         self.optimizer.step()
         self.step += 1
+        self.queries += len(batch.item_of)
         if self.step % settings.progress_every == 0:
             self.progress_log.write("step", share_done=progress, **self._speed(), **_floats({"loss": loss, **parts}))
 
@@ -267,12 +273,13 @@ class Trainer:
 
     def _speed(self) -> dict[str, float]:
         seconds = max(1e-9, time.monotonic() - self.started - self.validated)
-        rows = self.step * self.data.batch_size * self.process.world_size
+        products = self.step * self.data.batch_size
         return {
             "steps": self.step,
             "total_steps": self.total_steps,
             "seconds": seconds,
-            "samples_per_second": rows / seconds,
+            "products_per_second": products * self.process.world_size / seconds,
+            "queries_per_second": self.queries * self.process.world_size / seconds,
             "data_wait_share": self.waited / seconds,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "temperature": self.model.temperature.item(),

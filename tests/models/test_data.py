@@ -1,4 +1,5 @@
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -6,9 +7,13 @@ import pytest
 import torch
 
 from models.make.configuration_make import preset_config
+from models.make.objectives import QueryKind
 from models.make.processing_make import MakeProcessor
-from models.training.data import RowReader, TrainingData, drop_modalities, split_size
-from tests.models.conftest import ROW_GROUP_SIZE, training_rows, write_split
+from models.training.data import AddedQueries, DecodedPhotos, RowReader, TrainingData, drop_modalities, split_size
+from tests.models.conftest import ROW_GROUP_SIZE, training_rows
+from tests.photos import jpeg, truncated_jpeg
+
+LOG_ONLY = AddedQueries(of_title=0, similar=False)
 
 
 @pytest.fixture(scope="module")
@@ -17,12 +22,15 @@ def processor() -> MakeProcessor:
 
 
 def training_data(folder, processor, **overrides) -> TrainingData:
-    settings = {"batch_size": 16, "shuffle_rows": 64, "seed": 1, "rank": 0, "world_size": 1, "decode_threads": 2}
+    settings = {"added": LOG_ONLY, "batch_size": 16, "shuffle_rows": 32, "seed": 1, "rank": 0, "world_size": 1}
+    settings |= {"decode_threads": 2, "photo_memory": 1 << 20}
     return TrainingData(folder / "train", processor, **{**settings, **overrides})
 
 
-def rows_of(folder, processor, *, rank=0, world_size=1, seed=1):
-    reader = RowReader(folder / "train", processor, seed=seed, rank=rank, world_size=world_size, decode_threads=2)
+def rows_of(folder, processor, *, added=LOG_ONLY, rank=0, world_size=1, seed=1):
+    shard = {"rank": rank, "world_size": world_size}
+    photos = DecodedPhotos(processor, max_bytes=1 << 20)
+    reader = RowReader(folder / "train", processor, added=added, photos=photos, seed=seed, decode_threads=2, **shard)
     rows = [row for group in reader for row in group]
     reader.close()
     return rows
@@ -30,8 +38,8 @@ def rows_of(folder, processor, *, rank=0, world_size=1, seed=1):
 
 def test_footers_count_rows_and_row_groups(training_set):
     size = split_size(training_set / "train")
-    assert size.rows == len(training_rows()) == 192
-    assert size.row_groups == 192 // ROW_GROUP_SIZE
+    assert size.rows == len(training_rows()) == 96
+    assert size.row_groups == 96 // ROW_GROUP_SIZE
 
 
 def test_an_epoch_delivers_every_row_once_for_any_number_of_ranks(training_set, processor):
@@ -47,7 +55,7 @@ def test_rows_read_in_every_epoch_equal_the_footers_sum(training_set, processor)
     for epoch in range(3):
         batches = list(data.epoch(epoch, last=epoch == 2))
         assert data.rows_read == footers
-        assert len(batches) == data.steps_per_epoch == 12
+        assert len(batches) == data.steps_per_epoch == 6
     data.close()
 
 
@@ -80,12 +88,12 @@ def test_every_rank_takes_the_same_number_of_steps(training_set, processor):
     for rank in range(5):
         data = training_data(training_set, processor, rank=rank, world_size=5)
         steps.append(len(list(data.epoch(0, last=True))))
-    assert steps == [192 // (16 * 5)] * 5
+    assert steps == [96 // (16 * 5)] * 5
 
 
 def test_a_batch_larger_than_the_set_becomes_the_set(training_set, processor):
     data = training_data(training_set, processor, batch_size=100_000)
-    assert [len(batch) for batch in data.epoch(0, last=True)] == [192]
+    assert [len(batch) for batch in data.epoch(0, last=True)] == [96]
 
 
 def test_more_ranks_than_row_groups_is_refused_with_what_to_do(training_set, processor):
@@ -102,46 +110,98 @@ def test_missing_and_broken_photos_are_rows_without_a_photo(training_set, proces
     assert all(row.photo_key == 0 for row in rows_of(training_set, processor) if not row.pixels)
 
 
+def decoded(tokens: np.ndarray) -> tuple[int, ...]:
+    """The ids of a text's whole words, by which tests tell texts apart."""
+    return tuple(tokens[..., 0][1:][tokens[..., 0][1:] != 0].tolist())
+
+
+def test_photos_are_the_same_whether_they_are_kept_or_decoded_again(training_set, processor):
+    epochs = []
+    for photo_memory in (0, 20_000, 1 << 20):
+        data = training_data(training_set, processor, photo_memory=photo_memory)
+        epochs.append([batch.pixels for epoch in range(2) for batch in data.epoch(epoch, last=epoch == 1)])
+    for again in epochs[1:]:
+        assert all(torch.equal(first, other) for first, other in zip(epochs[0], again, strict=True))
+
+
+def test_a_photo_is_decoded_once_while_there_is_room(processor, monkeypatch):
+    decoded = []
+    decode = MakeProcessor.decode_photos
+    monkeypatch.setattr(
+        MakeProcessor, "decode_photos", lambda self, photos, pool: decoded.extend(photos) or decode(self, photos, pool)
+    )
+    contents = [jpeg("red"), truncated_jpeg("red"), jpeg("blue"), b""]
+    photos = DecodedPhotos(processor, max_bytes=32 * 32 * 3)
+    with ThreadPoolExecutor(1) as pool:
+        first, second = (photos.decode(contents, [1, 2, 3, 0], pool) for _ in range(2))
+    assert [photo is None for photo in first] == [photo is None for photo in second] == [False, True, False, True]
+    assert decoded == [*contents[:3], contents[2]], "there was room for one; a broken one needs none"
+
+
 def test_masks_equal_what_the_rows_say_pair_by_pair(training_set, processor):
-    data = training_data(training_set, processor, batch_size=192, shuffle_rows=1)
-    rows = {}
-    for row in training_rows():
-        tokens = processor.tokenize_queries([row["query"]])[0], processor.tokenize_titles([row["title"]])[0]
-        rows[tuple(np.trim_zeros(part.ravel(), "b").tobytes() for part in tokens)] = row
+    data = training_data(training_set, processor, batch_size=96, shuffle_rows=1)
     (batch,) = data.epoch(0, last=True)
-
-    def source(place: int) -> dict:
-        parts = batch.query_ids[place], batch.title_ids[place]
-        return rows[tuple(np.trim_zeros(part.numpy().ravel(), "b").astype(np.int32).tobytes() for part in parts)]
-
-    sources = [source(place) for place in range(192)]
+    row_of = {decoded(processor.tokenize_titles([row["title"]])[0]): row for row in training_rows()}
+    products = [row_of[decoded(title.numpy())] for title in batch.title_ids]
+    queries = [row_of[decoded(batch.title_ids[item].numpy())] for item in batch.item_of]
+    assert len(queries) == 2 * 96
+    of_place = [queries[: place + 1].count(row) - 1 for place, row in enumerate(queries)]
     for i in range(0, 192, 7):
-        for j in range(192):
-            same = sources[i]["title_key"] == sources[j]["title_key"]
-            assert batch.relevant[i, j] == (same or sources[j]["item_key"] in sources[i]["clicked_items"])
-            assert batch.neighbors[i, j] == (sources[j]["item_key"] in sources[i]["neighbor_items"])
+        row, place = queries[i], of_place[i]
+        assert decoded(batch.query_ids[i].numpy()) == decoded(processor.tokenize_queries([row["queries"][place]])[0])
+        neighbors = row["neighbor_items"] if place == 0 else []
+        for j, product in enumerate(products):
+            same = row["title_key"] == product["title_key"]
+            assert batch.relevant[i, j] == (same or product["item_key"] in row["clicked_items"])
+            assert batch.neighbors[i, j] == (product["item_key"] in neighbors)
+            assert batch.covered[i, j] == (set(row["queries"][place].split()) <= set(product["title"].split()))
 
 
-def test_a_row_of_the_catalog_asks_with_words_of_its_title_another_time_with_others(processor, tmp_path):
-    rows = [{**row, "query": "", "clicked_items": [], "neighbor_items": []} for row in training_rows()[:32:2]]
-    write_split(tmp_path / "train", rows, files=1)
-    words_of_title = {row["item_key"]: set(row["title"].split()) for row in rows}
+def test_a_similar_query_is_a_query_of_the_product_with_both_queries_products_as_relevant(training_set, processor):
+    data = training_data(training_set, processor, batch_size=96, added=AddedQueries(of_title=0, similar=True))
+    (batch,) = data.epoch(0, last=True)
+    similar = batch.kinds == QueryKind.SIMILAR
+    assert similar.sum() == 96, "the second query of every product has no neighbour"
+    first = similar.roll(-1)
+    assert torch.equal(batch.item_of[similar], batch.item_of[first])
+    assert torch.equal(batch.relevant[similar], batch.relevant[first] | batch.neighbors[first])
+    assert not batch.neighbors[similar].any()
+
+
+def test_a_product_is_asked_for_in_words_of_its_title_another_time_in_others(training_set, processor):
+    titles = {row["item_key"]: row["title"].split() for row in training_rows()}
     epochs = []
     for seed in (1, 2):
-        read = sorted(rows_of(tmp_path, processor, seed=seed), key=lambda row: row.item_key)
-        epochs.append([row.query_tokens for row in read])
+        read = rows_of(training_set, processor, seed=seed, added=AddedQueries(of_title=2, similar=False))
+        made = {}
         for row in read:
-            known = {processor.tokenize_queries([word])[0][1, 0] for word in words_of_title[row.item_key]}
-            asked = np.frombuffer(row.query_tokens, np.int32).reshape(-1, processor.pieces_per_word)[1:]
-            assert 1 <= len(asked) <= 4
-            assert set(asked[:, 0]) <= known
+            kinds, counts = np.frombuffer(row.query_kinds, np.int64), np.frombuffer(row.query_counts, np.int32)
+            assert kinds.tolist() == [QueryKind.CLICKED] * 2 + [QueryKind.OF_TITLE] * 2
+            tokens = np.frombuffer(row.query_tokens, np.int32).reshape(-1, processor.pieces_per_word)
+            texts = [decoded(part) for part in np.split(tokens, np.cumsum(counts))[2:4]]
+            known = {decoded(processor.tokenize_queries([word])[0])[0] for word in titles[row.item_key]}
+            for text in texts:
+                assert 1 <= len(text) <= 4
+                assert set(text) <= known
+            made[row.item_key] = texts
+        epochs.append(made)
     assert epochs[0] != epochs[1]
-    again = sorted(rows_of(tmp_path, processor, seed=2), key=lambda row: row.item_key)
-    assert [row.query_tokens for row in again] == epochs[1]
+
+
+def test_a_title_that_lost_words_to_a_query_still_covers_it(training_set, processor):
+    """The words are gone from what the model reads; what a shopper would find relevant has not changed."""
+    data = training_data(training_set, processor, batch_size=96, added=AddedQueries(of_title=1, similar=False))
+    (batch,) = data.epoch(0, last=True)
+    made = batch.kinds == QueryKind.OF_TITLE
+    assert batch.covered[made, batch.item_of[made]].all()
+    read = [set(decoded(title.numpy())) for title in batch.title_ids]
+    asked = [set(decoded(query.numpy())) for query in batch.query_ids[made]]
+    lost = [not query <= read[item] for query, item in zip(asked, batch.item_of[made], strict=True)]
+    assert 0.3 < np.mean(lost) < 0.7
 
 
 def test_withholding_modalities_never_leaves_a_product_with_nothing(training_set, processor):
-    data = training_data(training_set, processor, batch_size=192)
+    data = training_data(training_set, processor, batch_size=96)
     (batch,) = data.epoch(0, last=True)
     generator = torch.Generator().manual_seed(0)
     dropped = drop_modalities(batch, title=0.5, title_words=0.4, photo=0.5, generator=generator)

@@ -24,8 +24,8 @@ def settings(training_set: Path, folder: Path, **changes) -> TrainSettings:
         "date": "2026-11-15",
         "overrides": SMALL,
         "epochs": 2,
-        "batch_size": 32,
-        "shuffle_rows": 64,
+        "batch_size": 16,
+        "shuffle_rows": 32,
         "threads": 1,
         "progress_file": str(folder / "progress.jsonl"),
         "progress_every": 1,
@@ -41,7 +41,7 @@ def trained(training_set, tmp_path_factory) -> tuple[TrainSettings, TrainResult]
 
 def test_training_reads_exactly_the_rows_that_the_footers_count(trained):
     _, result = trained
-    assert result.metrics["rows_read"] == result.metrics["rows_expected"] == 25 * 192
+    assert result.metrics["rows_read"] == result.metrics["rows_expected"] == 25 * 96
 
 
 def test_queries_find_products_whose_colour_only_the_photo_tells(trained):
@@ -78,7 +78,8 @@ def test_progress_lines_say_how_far_how_fast_and_what_waits(trained):
     assert len(steps) == result.metrics["steps"] == 25 * 6
     expected = {
         "share_done",
-        "samples_per_second",
+        "products_per_second",
+        "queries_per_second",
         "data_wait_share",
         "loss",
         "query_item",
@@ -130,7 +131,7 @@ def test_other_models_and_objectives_train_too(training_set, tmp_path, changes):
 
 @pytest.mark.slow
 def test_two_processes_share_the_rows_and_write_one_model(training_set, tmp_path):
-    chosen = settings(training_set, tmp_path, batch_size=16, objectives={"neighbor_positive_weight": 0.5})
+    chosen = settings(training_set, tmp_path, batch_size=8, objectives={"neighbor_positive_weight": 0.5})
     script = tmp_path / "script.py"
     script.write_text(
         "import os, sys; from models.training.trainer import *\n"
@@ -146,8 +147,8 @@ def test_two_processes_share_the_rows_and_write_one_model(training_set, tmp_path
     )
     results = [TrainResult.model_validate_json((tmp_path / f"result-{rank}").read_text()) for rank in (0, 1)]
     assert results[0] == results[1]
-    assert results[0].metrics["rows_read"] == results[0].metrics["rows_expected"] == 2 * 192
-    assert results[0].metrics["steps"] == 2 * 192 // (2 * 16)
+    assert results[0].metrics["rows_read"] == results[0].metrics["rows_expected"] == 2 * 96
+    assert results[0].metrics["steps"] == 2 * 96 // (2 * 8)
     assert Encoder.from_folder(chosen.output).model_version == results[0].model_version
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from jobs.training import build_set
 from jobs.training.row_groups import RowGroupFile
-from jobs.training.rows import COLUMNS
+from jobs.training.rows import PAIR_COLUMNS, PRODUCT_COLUMNS, QUERIES_PER_ROW
 from jobs.training.splits import SPLITS, TRAIN, VALIDATION_ITEMS, VALIDATION_QUERIES
 from schemas import ITEM_IMAGES, ITEMS, QUERY_ITEM_PAIRS, SIMILAR_QUERIES, TRAINING_SETS
 
@@ -68,6 +68,21 @@ class BuiltSet:
         self.folder = Path(lake.path(self.record["uri"]))
         self.manifest = json.loads((self.folder / "manifest.json").read_text())
         self.rows = {split: pq.read_table(self.folder / split).to_pylist() for split in SPLITS}
+        self.pairs = {**self.rows, TRAIN: [pair for row in self.rows[TRAIN] for pair in pairs_of(row)]}
+
+
+def pairs_of(product: dict) -> list[dict]:
+    """A row of train as rows of (query, item), its lists taken apart."""
+    pairs, ends = [], {"clicked": 0, "neighbor": 0}
+    for place, query in enumerate(product["queries"]):
+        pair = {name: product[name] for name in ("item_id", "title", "item_key", "title_key")}
+        pair |= {"query": query, "similar_query": product["similar_queries"][place]}
+        for name, start in ends.items():
+            ends[name] = start + product[f"{name}_counts"][place]
+            pair[f"{name}_items"] = product[f"{name}_items"][start : ends[name]]
+        pairs.append(pair)
+    assert all(ends[name] == len(product[f"{name}_items"]) for name in ends)
+    return pairs
 
 
 def test_a_set_keeps_its_promises(run_job, filled_lake):
@@ -85,12 +100,12 @@ def test_a_set_keeps_its_promises(run_job, filled_lake):
 
 def _check_counts(record, built, lake):
     clicked = lake.read(QUERY_ITEM_PAIRS).where("weight > 0").count()
-    assert record.rows_in == record.rows_out + record.rows_rejected
-    assert record.rows_in == clicked + record.figures["rows_of_catalog"]
-    assert record.rows_out == sum(len(rows) for rows in built.rows.values())
+    assert record.rows_in == record.rows_out + record.rows_rejected == clicked
+    assert record.rows_out == sum(len(pairs) for pairs in built.pairs.values())
     for split in SPLITS:
         assert len(built.rows[split]) == built.manifest["splits"][split]["rows"] > 0
-    assert built.record["train_rows"] == len(built.rows[TRAIN])
+        assert record.figures[f"pairs_{split}"] == len(built.pairs[split])
+    assert built.record["train_rows"] == len(built.rows[TRAIN]) == record.figures["rows_train"]
     assert built.record["validation_query_rows"] == len(built.rows[VALIDATION_QUERIES])
     assert built.record["validation_item_rows"] == len(built.rows[VALIDATION_ITEMS])
     assert built.record["delta_versions"] == built.manifest["delta_versions"]
@@ -111,33 +126,37 @@ def _check_row_groups(built):
 
 
 def _check_rows(built, lake):
-    pairs = {(r["query"], r["item_id"]): r for r in lake.read(QUERY_ITEM_PAIRS).collect()}
+    weights = {(r["query"], r["item_id"]): r["weight"] for r in lake.read(QUERY_ITEM_PAIRS).collect()}
     items = {r["item_id"]: r for r in lake.read(ITEMS).collect()}
     key_of_photo = {}
-    seen = set()
     held_out = {row["title"] for row in built.rows[VALIDATION_ITEMS]}
-    of_catalog = [row for row in built.rows[TRAIN] if row["query"] == ""]
     shown = {item_id for item_id, item in items.items() if item["title"] not in held_out}
-    assert {row["item_id"] for row in of_catalog} == shown
-    assert all(row["clicked_items"] == row["neighbor_items"] == [] for row in of_catalog)
-    for row in (row for rows in built.rows.values() for row in rows if row["query"]):
-        assert tuple(row) == COLUMNS
+    assert {row["item_id"] for row in built.rows[TRAIN]} == shown, "every active item that is not held out trains"
+    for row in built.rows[TRAIN]:
+        assert tuple(row) == PRODUCT_COLUMNS
         n = int(row["item_id"][1:])
         readable = photo(n) if photo(n) and n % 11 else b""
         assert row["photo"] == readable
         assert (row["photo_key"] == 0) == (readable == b"")
-        assert row["title"] == items[row["item_id"]]["title"]
-        assert row["weight"] == pytest.approx(pairs[row["query"], row["item_id"]]["weight"], rel=1e-6)
         assert key_of_photo.setdefault(row["photo"], row["photo_key"]) == row["photo_key"]
-        assert row["item_key"] in row["clicked_items"]
-        seen.add((row["query"], row["item_id"]))
-    assert len(seen) + len(of_catalog) == sum(len(rows) for rows in built.rows.values()), "no pair is there twice"
-    order = [row["query"] for row in built.rows[TRAIN]]
+        of_queries = [weights[query, row["item_id"]] for query in row["queries"]]
+        assert of_queries == sorted(of_queries, reverse=True)
+        assert len(of_queries) <= QUERIES_PER_ROW
+    for split in (VALIDATION_QUERIES, VALIDATION_ITEMS):
+        for row in built.rows[split]:
+            assert tuple(row) == PAIR_COLUMNS
+            assert row["weight"] == pytest.approx(weights[row["query"], row["item_id"]], rel=1e-6)
+    pairs = [pair for of_split in built.pairs.values() for pair in of_split]
+    for pair in pairs:
+        assert pair["title"] == items[pair["item_id"]]["title"]
+        assert pair["item_key"] in pair["clicked_items"]
+    assert len({(pair["query"], pair["item_id"]) for pair in pairs}) == len(pairs), "no pair is there twice"
+    order = [row["item_id"] for row in built.rows[TRAIN]]
     assert order != sorted(order), "rows are shuffled"
 
 
 def _check_groups(built):
-    groups = {split: {tuple(sorted(r["query"].split())) for r in rows} for split, rows in built.rows.items()}
+    groups = {split: {tuple(sorted(r["query"].split())) for r in pairs} for split, pairs in built.pairs.items()}
     assert not groups[TRAIN] & groups[VALIDATION_QUERIES]
     assert not groups[TRAIN] & groups[VALIDATION_ITEMS]
     assert not groups[VALIDATION_QUERIES] & groups[VALIDATION_ITEMS]
@@ -155,13 +174,14 @@ def _check_neighbors(built, lake):
     neighbors = defaultdict(set)
     for row in lake.read(SIMILAR_QUERIES).collect():
         neighbors[row["query"]].add(row["similar_query"])
-    training = {row["query"] for row in built.rows[TRAIN]}
-    for row in (row for rows in built.rows.values() for row in rows if row["query"]):
-        near = neighbors[row["query"]] & training
-        assert set(row["clicked_items"]) == clicked[row["query"]]
-        assert set(row["neighbor_items"]) == {key for query in near for key in clicked[query]}
-        assert row["similar_query"] in (near or {""})
-    assert {row["similar_query"] for row in built.rows[TRAIN]} - {""}
+    training = {pair["query"] for pair in built.pairs[TRAIN]}
+    for pair in (pair for pairs in built.pairs.values() for pair in pairs):
+        assert set(pair["clicked_items"]) == clicked[pair["query"]]
+    for pair in built.pairs[TRAIN]:
+        near = neighbors[pair["query"]] & training
+        assert set(pair["neighbor_items"]) == {key for query in near for key in clicked[query]}
+        assert pair["similar_query"] in (near or {""})
+    assert {pair["similar_query"] for pair in built.pairs[TRAIN]} - {""}
 
 
 def _check_pool_and_texts(built):
@@ -171,7 +191,7 @@ def _check_pool_and_texts(built):
     assert set(pool[0]) == {"item_id", "title", "photo", "item_key"}
     texts = pq.read_table(built.folder / "texts.parquet").column("text").to_pylist()
     assert len(texts) == len(set(texts))
-    assert set(texts) == {row[name] for row in built.rows[TRAIN] for name in ("query", "title")} - {""}
+    assert set(texts) == {text for row in built.rows[TRAIN] for text in (row["title"], *row["queries"])}
 
 
 def _check_second_run(run_job, lake):
@@ -199,16 +219,36 @@ def test_without_validation_shares_the_splits_are_there_and_empty(run_job, fille
     run_job(build_set, date=DAY, validation_query_share=0, validation_item_share=0, min_clicks=2)
     built = BuiltSet(filled_lake)
     assert built.rows[VALIDATION_QUERIES] == built.rows[VALIDATION_ITEMS] == []
-    schemas = {pq.read_schema(built.folder / split / "part-00000.parquet") for split in SPLITS}
-    assert len(schemas) == 1
-    assert {row["weight"] for row in built.rows[TRAIN]}.isdisjoint({1.25}), "one click was too few"
+    for split in (VALIDATION_QUERIES, VALIDATION_ITEMS):
+        assert pq.read_schema(built.folder / split / "part-00000.parquet").names == list(PAIR_COLUMNS)
+    few = filled_lake.read(QUERY_ITEM_PAIRS).where("clicks = 1 AND purchases = 0").collect()
+    assert few
+    trained = {(pair["query"], pair["item_id"]) for pair in built.pairs[TRAIN]}
+    assert not trained & {(row["query"], row["item_id"]) for row in few}, "one click was too few"
 
 
-def test_without_catalog_rows_only_clicks_train(run_job, filled_lake):
-    record = run_job(build_set, **SETTINGS, catalog_rows=False)
-    built = BuiltSet(filled_lake)
-    assert record.figures["rows_of_catalog"] == 0
-    assert all(row["query"] for row in built.rows[TRAIN])
+def test_a_product_of_many_queries_has_several_rows_and_keeps_them_all(run_job, filled_lake, spark):
+    queries = [f"query {n:02d}" for n in range(2 * QUERIES_PER_ROW + 3)]
+    pairs = [(query, "i100", 5, 1, 0, 1.0 + n, DAY, DAY) for n, query in enumerate(queries)]
+    filled_lake.append(QUERY_ITEM_PAIRS, spark.createDataFrame(pairs, QUERY_ITEM_PAIRS.schema))
+    run_job(build_set, date=DAY, validation_query_share=0, validation_item_share=0)
+    rows = [row["queries"] for row in BuiltSet(filled_lake).rows[TRAIN] if row["item_id"] == "i100"]
+    assert sorted(map(len, rows)) == [5, QUERIES_PER_ROW, QUERIES_PER_ROW]
+    assert max(rows, key=lambda row: row[0] == queries[-1])[:3] == queries[:-4:-1], "the heaviest first"
+    assert {query for row in rows for query in row} >= set(queries)
+
+
+def test_without_silent_products_only_those_with_clicks_train(run_job, filled_lake):
+    filled_lake.delta(QUERY_ITEM_PAIRS).delete("item_id = 'i5'")
+    settings = {"date": DAY, "validation_query_share": 0, "validation_item_share": 0}
+    record = run_job(build_set, **settings)
+    (row,) = [row for row in BuiltSet(filled_lake).rows[TRAIN] if not row["queries"]]
+    assert record.figures["products_without_clicks"] == 1
+    assert row["item_id"] == "i5"
+    assert row["clicked_items"] == row["neighbor_counts"] == []
+    record = run_job(build_set, **settings, silent_products=False)
+    assert record.figures["products_without_clicks"] == 0
+    assert record.figures["rows_train"] == 191
 
 
 def test_pairs_of_a_later_window_are_refused(run_job, filled_lake):

@@ -8,6 +8,7 @@ import string
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -114,17 +115,10 @@ class MakeProcessor:
 
     def _hash_words(self, text: str, max_tokens: int) -> np.ndarray:
         words = split_words(text)[: max_tokens - 1]
-        tokens = np.full((1 + len(words), self.pieces_per_word), PADDING_ID, dtype=np.int32)
-        tokens[0, 0] = CLS_ID
-        previous = ""
-        for row, word in enumerate(words, start=1):
-            # The pair with the word before keeps what order says: "dress shoes" is no dress.
-            pair = hash_piece(f"{previous} {word}", buckets=self.vocab_size)
-            own, *grams = hashed_word(word, buckets=self.vocab_size, max_pieces=self.pieces_per_word - 1)
-            pieces = (own, pair, *grams)
-            tokens[row, : len(pieces)] = pieces
-            previous = word
-        return tokens
+        sizes = {"buckets": self.vocab_size, "pieces": self.pieces_per_word}
+        rows = [_begin_row(self.pieces_per_word)]
+        rows += [_word_row(word, before, **sizes) for before, word in zip(["", *words], words, strict=False)]
+        return np.frombuffer(b"".join(rows), dtype=np.int32).reshape(-1, self.pieces_per_word)
 
     @staticmethod
     def pad(tokens: Sequence[np.ndarray]) -> torch.Tensor:
@@ -189,6 +183,21 @@ class MakeProcessor:
         if settings["text_encoder"] == "bert":
             tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
         return cls(tokenizer=tokenizer, **settings)
+
+
+def _begin_row(pieces: int) -> bytes:
+    return np.array([CLS_ID] + [PADDING_ID] * (pieces - 1), dtype=np.int32).tobytes()
+
+
+@lru_cache(maxsize=1 << 17)
+def _word_row(word: str, before: str, *, buckets: int, pieces: int) -> bytes:
+    """The int32 ids of one word of a text: its own, that of it with the word before, those of its character grams."""
+    own, *grams = hashed_word(word, buckets=buckets, max_pieces=pieces - 1)
+    # The pair with the word before keeps what order says: "dress shoes" is no dress.
+    pair = hash_piece(f"{before} {word}", buckets=buckets)
+    row = np.full(pieces, PADDING_ID, dtype=np.int32)
+    row[: len(grams) + 2] = (own, pair, *grams)
+    return row.tobytes()
 
 
 def decode_photo(content: bytes | None, *, size: tuple[int, int]) -> np.ndarray | None:

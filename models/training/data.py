@@ -280,8 +280,11 @@ def _ragged(values: str, counts: str, rows: list[list[np.ndarray]]) -> dict[str,
 
 def _split(values: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
     """Take `counts[0]` values, then `counts[1]`, and so on."""
-    ends = np.cumsum(counts).tolist()
-    return [values[end - count : end] for end, count in zip(ends, counts.tolist(), strict=True)]
+    parts, start = [], 0
+    for count in counts.tolist():
+        parts.append(values[start : start + count])
+        start += count
+    return parts
 
 
 class TrainingData:

@@ -208,7 +208,8 @@ class RowReader:
             made = draw_queries(
                 row.title,
                 count=self._added.of_title,
-                has_photo=photo is not None,
+                # What the log asks for keeps its whole title, in which its shoppers' words are to be found.
+                withhold=photo is not None and len(row.queries) == 0,
                 seed=self._seed,
                 item_key=row.item_key,
             )

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from models.make.text import split_terms
 
 MAX_TERMS = 4
-# Share of products with a photo whose title loses the terms drawn first: then the photo alone tells what is asked for.
+# Share of titles, of those that may, that lose the terms drawn first: then the photo alone tells what is asked for.
 WITHHELD = 0.5
 
 
@@ -17,13 +17,13 @@ class PseudoQueries(NamedTuple):
     title: str
 
 
-def draw_queries(title: str, *, count: int, has_photo: bool, seed: int, item_key: int) -> PseudoQueries:
+def draw_queries(title: str, *, count: int, withhold: bool, seed: int, item_key: int) -> PseudoQueries:
     """Queries of one to four terms of the title, drawn at random and in the title's order; none without any term.
 
     Args:
         title: as the seller wrote it.
         count: how many queries.
-        has_photo: whether the title may lose the terms of the first query, which happens to every second one.
+        withhold: whether the title may lose the terms of the first query, which happens to every second one.
         seed: decides the draw together with `item_key`, whatever was drawn before.
         item_key: 64-bit key of the product.
     """
@@ -33,6 +33,6 @@ def draw_queries(title: str, *, count: int, has_photo: bool, seed: int, item_key
     for place in range(count if terms else 0):
         drawn = set(random.sample(range(len(terms)), k=min(len(terms), random.randint(1, MAX_TERMS))))
         queries.append(" ".join(terms[position] for position in sorted(drawn)))
-        if place == 0 and has_photo and random.random() < WITHHELD:
+        if place == 0 and withhold and random.random() < WITHHELD:
             shown = " ".join(term for position, term in enumerate(terms) if position not in drawn)
     return PseudoQueries(queries, shown)

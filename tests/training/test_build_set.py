@@ -19,7 +19,7 @@ from schemas import ITEM_IMAGES, ITEMS, QUERY_ITEM_PAIRS, SIMILAR_QUERIES, TRAIN
 DAY = dt.date(2026, 11, 14)
 COLOURS = ("red", "blue", "green", "black", "white", "pink", "grey", "navy")
 KINDS = ("dress", "shirt", "shoes", "bag", "watch", "scarf")
-SETTINGS = {"date": DAY, "row_group_size": 8, "validation_query_share": 0.15, "validation_item_share": 0.1}
+SETTINGS = {"date": DAY, "row_group_size": 4, "validation_query_share": 0.15, "validation_item_share": 0.1}
 
 
 def photo(item: int) -> bytes | None:
@@ -118,8 +118,8 @@ def _check_row_groups(built):
             footer = pq.read_metadata(file)
             sizes += [footer.row_group(n).num_rows for n in range(footer.num_row_groups)]
         assert [f"{split}/{file.name}" for file in files] == built.manifest["splits"][split]["files"]
-        assert set(sizes[:-1]) <= {8}, split
-        assert 1 <= sizes[-1] <= 8
+        assert set(sizes[:-1]) <= {4}, split
+        assert 1 <= sizes[-1] <= 4
         assert sum(sizes) == built.manifest["splits"][split]["rows"]
         assert len(sizes) == built.manifest["splits"][split]["row_groups"]
     assert len(built.manifest["splits"][TRAIN]["files"]) > 1

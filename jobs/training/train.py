@@ -34,7 +34,7 @@ class Options(DatedOptions):
 
     training_set_id: str | None = Field(None, description="The training set; default: the newest up to the date.")
     preset: str = Field("tiny", description="Size of the model: tiny, small or base.")
-    epochs: int = Field(12, ge=1, description="Passes over the training split, at most.")
+    epochs: int = Field(30, ge=1, description="Passes over the training split, at most.")
     max_minutes: float | None = Field(None, gt=0, description="Wall-clock minutes of training, at most.")
     batch_size: int = Field(512, ge=2, description="Products a step and worker.")
     learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate.")

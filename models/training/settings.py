@@ -23,7 +23,7 @@ class TrainSettings(BaseModel, extra="forbid"):
         default_factory=dict, description="Fields of MakeConfig that differ from the preset."
     )
 
-    epochs: int = Field(12, ge=1, description="Passes over the training split, at most.")
+    epochs: int = Field(30, ge=1, description="Passes over the training split, at most.")
     max_minutes: float | None = Field(
         None, gt=0, description="Wall clock after which no step begins; None: all epochs."
     )

@@ -15,7 +15,7 @@ LAKE = DEMO / "lake"
 NIGHTS = (dt.date(2026, 11, 20), dt.date(2026, 11, 21))
 ITEMS = 3000
 DAYS_OF_LOG = 7
-TRAINING_MINUTES = 1.25
+TRAINING_MINUTES = 1
 
 
 def inputs(night: dt.date) -> dict[str, str]:

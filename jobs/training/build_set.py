@@ -137,10 +137,10 @@ def cut_content(job: JobRun, options: Options) -> SetContent:
     held_out = taken.where(F.col("split") != TRAIN).join(lists, on="query", how="inner")
     pool = transforms.validation_pool(items, taken, size=options.pool_items, seed=options.seed)
     products = products.withColumn("split", F.lit(TRAIN)).persist(StorageLevel.DISK_ONLY)
-    counts = Counter({**pair_counts, TRAIN: products.count()})
-    silent = products.where(F.size("queries") == 0).count()
+    of_products = products.agg(F.count("*").alias("rows"), F.count_if(F.size("queries") == 0).alias("silent")).first()
+    counts = Counter({**pair_counts, TRAIN: of_products["rows"]})
     clicked = pairs.where(F.col("weight") > 0).count()
-    _record_counts(job, clicked=clicked, pairs=pair_counts, products=counts[TRAIN], silent=silent)
+    _record_counts(job, clicked=clicked, pairs=pair_counts, products=counts[TRAIN], silent=of_products["silent"])
     held_out = held_out.select("split", *transforms.PAIR_COLUMNS)
     return SetContent(products, *(frame.persist(StorageLevel.DISK_ONLY) for frame in (held_out, pool)), counts)
 
@@ -162,13 +162,14 @@ def write_files_of_set(lake: Lake, folder: str, content: SetContent, options: Op
         lake.fs.rm(path, recursive=True)
     uri = lake.fs.unstrip_protocol(path)
     images = lake.read(ITEM_IMAGES)
-    products = transforms.with_photos(content.products, images).select("split", *transforms.PRODUCT_COLUMNS)
+    naming = {"seed": options.seed, "row_group_size": size}
+    # Photos are joined when rows have their place, so that only the shuffle that writes the files carries them.
+    products = transforms.with_photos(
+        transforms.name_files(content.products, identity=("item_id", "queries"), **naming), images
+    ).select(FILE, "place", *transforms.PRODUCT_COLUMNS)
+    held_out = transforms.name_files(content.held_out, identity=("query", "item_id"), **naming).drop("split")
     files = {}
-    for rows, identity, splits in (
-        (products, ("item_id", "queries"), [TRAIN]),
-        (content.held_out, ("query", "item_id"), [VALIDATION_QUERIES, VALIDATION_ITEMS]),
-    ):
-        named = transforms.name_files(rows, identity=identity, seed=options.seed, row_group_size=size).drop("split")
+    for named, splits in ((products, [TRAIN]), (held_out, [VALIDATION_QUERIES, VALIDATION_ITEMS])):
         rows_a_file = size * transforms.ROW_GROUPS_PER_FILE
         tasks = sum(math.ceil(content.counts[split] / rows_a_file) for split in splits)
         written = write_files(named, order=["place"], folder=uri, row_group_size=size, tasks=max(1, tasks))

@@ -1,73 +1,20 @@
-"""Training sets as batches: Petastorm reads, tokenizes and decodes; rows are shuffled, batched and masked here."""
+"""Training sets as batches: the rows that a reader gives are shuffled, batched and masked."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import pyarrow.parquet as pq
 import torch
-from petastorm import make_batch_reader
-from petastorm.transform import TransformSpec
 from torch import Tensor
 
-from models.make.objectives import QueryKind, covering_titles, listed_items, same_product
+from models.make.objectives import covering_titles, listed_items, same_product
 from models.make.processing_make import MakeProcessor
 from models.make.text import PADDING_ID
-from models.training.pseudo_queries import draw_queries
-
-warnings.filterwarnings("ignore", category=FutureWarning, module=r"petastorm\.")  # about old calls to pyarrow
-
-SOURCE_COLUMNS = [
-    "queries",
-    "similar_queries",
-    "clicked_items",
-    "clicked_counts",
-    "neighbor_items",
-    "neighbor_counts",
-    "title",
-    "photo",
-    "item_key",
-    "title_key",
-    "photo_key",
-]
-
-
-class Query(NamedTuple):
-    """One query of a product, and what the log says is relevant to it."""
-
-    text: str
-    kind: QueryKind
-    clicked_items: np.ndarray  # int64 item keys that the query's log clicked
-    neighbor_items: np.ndarray  # int64 item keys that its similar queries clicked
-
-
-class Row(NamedTuple):
-    """A product and its queries, as Petastorm delivers it.
-
-    Everything of variable length travels as bytes: Petastorm stacks lists, and refuses them when their lengths differ.
-    What belongs to several queries lies one after the other, and a `counts` says how much of it is whose.
-    """
-
-    query_tokens: bytes  # int32 (tokens, pieces)
-    query_counts: bytes  # int32 (queries,)
-    query_kinds: bytes  # int64 (queries,) of QueryKind
-    clicked_items: bytes  # int64
-    clicked_counts: bytes  # int32 (queries,)
-    neighbor_items: bytes  # int64
-    neighbor_counts: bytes  # int32 (queries,)
-    title_tokens: bytes  # int32 (tokens, pieces), of the title that the model reads
-    title_words: bytes  # int32 ids of the words of the whole title
-    pixels: bytes  # uint8 (height, width, 3); empty without a readable photo
-    item_key: int
-    title_key: int
-    photo_key: int  # 0 without a photo
+from models.training.reader import AddedQueries, DecodedPhotos, Row, RowReader, split_ragged
 
 
 @dataclass
@@ -111,181 +58,6 @@ def split_size(folder: Path) -> SplitSize:
         raise FileNotFoundError(f"{folder}: expected Parquet files of a training set, found none. Build the set again.")
     footers = [pq.read_metadata(path) for path in files]
     return SplitSize(sum(footer.num_rows for footer in footers), sum(footer.num_row_groups for footer in footers))
-
-
-@dataclass(frozen=True)
-class AddedQueries:
-    """Queries of a product beside those whose clicks led to it.
-
-    Attributes:
-        of_title: how many are made of its title.
-        similar: whether a neighbour of each of the log's queries is one too.
-    """
-
-    of_title: int
-    similar: bool
-
-
-class DecodedPhotos:
-    """Decodes photos, and keeps them for the epochs to come as long as memory is granted.
-
-    Args:
-        max_bytes: of pixels kept; photos beyond it are decoded in every epoch.
-    """
-
-    def __init__(self, processor: MakeProcessor, *, max_bytes: int) -> None:
-        self._processor, self._room = processor, max_bytes
-        self._kept: dict[int, np.ndarray | None] = {}
-
-    def decode(self, photos: Sequence[bytes], keys: Sequence[int], pool: ThreadPoolExecutor) -> list[np.ndarray | None]:
-        """As `MakeProcessor.decode_photos`; `keys` tell different photos apart, 0 is no photo."""
-        new = {key: photo for key, photo in zip(keys, photos, strict=True) if key and key not in self._kept}
-        pixels = dict(zip(new, self._processor.decode_photos(list(new.values()), pool), strict=True))
-        found = [None if key == 0 else pixels[key] if key in pixels else self._kept[key] for key in keys]
-        for key, photo in pixels.items():
-            size = 0 if photo is None else photo.nbytes
-            if size <= self._room:
-                self._kept[key] = photo
-                self._room -= size
-        return found
-
-
-class RowReader:
-    """One epoch of one rank's rows, read ahead by Petastorm in a thread of its own.
-
-    Petastorm shards by row group and keeps its order reproducible with one worker only; so there is one, and the photos
-    of a row group are decoded in threads that keep their order.
-
-    Args:
-        folder: a split of a training set.
-        added: queries that the rows do not hold.
-        photos: decodes, and may hold what an earlier epoch has decoded.
-        seed: decides the order of row groups, the order inside each, and the queries made of titles.
-        rank, world_size: this process reads row groups rank, rank + world_size, ...
-        decode_threads: threads that decode photos.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        processor: MakeProcessor,
-        *,
-        added: AddedQueries,
-        photos: DecodedPhotos,
-        seed: int,
-        rank: int,
-        world_size: int,
-        decode_threads: int,
-    ) -> None:
-        self._processor, self._added, self._photos, self._seed = processor, added, photos, seed
-        self._pool = ThreadPoolExecutor(max_workers=decode_threads, thread_name_prefix="decode")
-        self._reader = make_batch_reader(
-            folder.absolute().as_uri(),
-            schema_fields=[f"^{name}$" for name in SOURCE_COLUMNS],
-            reader_pool_type="thread",
-            workers_count=1,
-            results_queue_size=8,
-            shuffle_row_groups=True,
-            shuffle_rows=True,
-            seed=seed,
-            num_epochs=1,
-            cur_shard=rank,
-            shard_count=world_size,
-            transform_spec=TransformSpec(
-                self._transform,
-                edit_fields=[
-                    (name, np.int64 if kind == "int" else np.bytes_, (), False)
-                    for name, kind in Row.__annotations__.items()
-                ],
-                selected_fields=list(Row._fields),
-            ),
-        )
-
-    def _transform(self, rows: pd.DataFrame) -> pd.DataFrame:
-        photos = self._photos.decode(rows["photo"].tolist(), rows["photo_key"].tolist(), self._pool)
-        asked, titles = [], []
-        for row, photo in zip(rows.itertuples(), photos, strict=True):
-            made = draw_queries(
-                row.title,
-                count=self._added.of_title,
-                # What the log asks for keeps its whole title, in which its shoppers' words are to be found.
-                withhold=photo is not None and len(row.queries) == 0,
-                seed=self._seed,
-                item_key=row.item_key,
-            )
-            asked.append([*_queries_of_log(row, similar=self._added.similar), *map(_query_of_title, made.queries)])
-            titles.append(made.title)
-        tokens = iter(self._processor.tokenize_queries([query.text for queries in asked for query in queries]))
-        query_tokens = [[next(tokens) for _ in queries] for queries in asked]
-        clicked, neighbors = ([[query[place] for query in queries] for queries in asked] for place in (2, 3))
-        whole_titles = self._processor.tokenize_titles(rows["title"].tolist())
-        read_titles = [
-            whole if title == shown else self._processor.tokenize_titles([shown])[0]
-            for whole, title, shown in zip(whole_titles, rows["title"], titles, strict=True)
-        ]
-        return pd.DataFrame(
-            {
-                **_ragged("query_tokens", "query_counts", query_tokens),
-                "query_kinds": [np.array([query.kind for query in queries], np.int64).tobytes() for queries in asked],
-                **_ragged("clicked_items", "clicked_counts", clicked),
-                **_ragged("neighbor_items", "neighbor_counts", neighbors),
-                "title_tokens": [title.tobytes() for title in read_titles],
-                "title_words": [title[:, 0].tobytes() for title in whole_titles],
-                "pixels": [b"" if photo is None else photo.tobytes() for photo in photos],
-                "item_key": rows["item_key"].to_numpy(),
-                "title_key": rows["title_key"].to_numpy(),
-                "photo_key": rows["photo_key"].to_numpy() * np.array([photo is not None for photo in photos]),
-            }
-        )
-
-    def __iter__(self) -> Iterator[list[Row]]:
-        """The rows, a row group at a time."""
-        for group in self._reader:
-            columns = [getattr(group, name) for name in Row._fields]
-            yield [Row(*values) for values in zip(*columns, strict=True)]
-
-    def close(self) -> None:
-        """End the reader's threads, and wait for them."""
-        self._reader.stop()
-        self._reader.join()
-        self._pool.shutdown()
-
-
-def _queries_of_log(row: Any, *, similar: bool) -> Iterator[Query]:
-    """The queries that a row of the training set holds, each followed by its neighbour where that is wanted."""
-    clicked = _split(row.clicked_items, row.clicked_counts)
-    near = _split(row.neighbor_items, row.neighbor_counts)
-    for text, neighbor, clicked_items, neighbor_items in zip(
-        row.queries, row.similar_queries, clicked, near, strict=True
-    ):
-        yield Query(text, QueryKind.CLICKED, clicked_items, neighbor_items)
-        if similar and neighbor:
-            # The neighbour's own clicks are among the neighbors': relevant is what either of the two led to.
-            yield Query(neighbor, QueryKind.SIMILAR, np.concatenate([clicked_items, neighbor_items]), _NO_ITEMS)
-
-
-def _query_of_title(text: str) -> Query:
-    return Query(text, QueryKind.OF_TITLE, _NO_ITEMS, _NO_ITEMS)
-
-
-_NO_ITEMS = np.zeros(0, np.int64)
-
-
-def _ragged(values: str, counts: str, rows: list[list[np.ndarray]]) -> dict[str, list[bytes]]:
-    """Arrays of unequal length, several a row, as the two columns of that name that `_split` takes apart."""
-    return {
-        values: [b"".join(np.ascontiguousarray(part).tobytes() for part in row) for row in rows],
-        counts: [np.array([len(part) for part in row], np.int32).tobytes() for row in rows],
-    }
-
-
-def _split(values: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
-    """Take `counts[0]` values, then `counts[1]`, and so on."""
-    parts, start = [], 0
-    for count in counts.tolist():
-        parts.append(values[start : start + count])
-        start += count
-    return parts
 
 
 class TrainingData:
@@ -402,7 +174,7 @@ class TrainingData:
         query_tokens, clicked_items, neighbor_items = [], [], []
         for row in rows:
             tokens = np.frombuffer(row.query_tokens, np.int32).reshape(-1, pieces)
-            query_tokens += _split(tokens, np.frombuffer(row.query_counts, np.int32))
+            query_tokens += split_ragged(tokens, np.frombuffer(row.query_counts, np.int32))
             clicked_items += _split_items(row.clicked_items, row.clicked_counts)
             neighbor_items += _split_items(row.neighbor_items, row.neighbor_counts)
         kinds = [np.frombuffer(row.query_kinds, np.int64) for row in rows]
@@ -430,7 +202,7 @@ class TrainingData:
 
 
 def _split_items(items: bytes, counts: bytes) -> list[np.ndarray]:
-    return _split(np.frombuffer(items, np.int64), np.frombuffer(counts, np.int32))
+    return split_ragged(np.frombuffer(items, np.int64), np.frombuffer(counts, np.int32))
 
 
 def _draw(buffer: list[Row], count: int, random: np.random.Generator) -> list[Row]:

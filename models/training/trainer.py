@@ -23,8 +23,9 @@ from models.make.objectives import make_loss
 from models.make.processing_make import MakeProcessor
 from models.training.card import model_card
 from models.training.checkpoint import save_model_folder
-from models.training.data import AddedQueries, TrainingBatch, TrainingData, drop_modalities
+from models.training.data import TrainingBatch, TrainingData, drop_modalities
 from models.training.distributed import Process, joined_process, multiplies_bfloat16
+from models.training.reader import AddedQueries
 from models.training.resume import (
     Checkpoint,
     CheckpointFolder,
@@ -95,8 +96,10 @@ class Trainer:
         self.data = TrainingData(
             training_set / "train",
             self.processor,
+            # What weighs nothing is not read at all, so that it is nobody's negative either.
             added=AddedQueries(
-                of_title=settings.title_queries, similar=settings.objectives.neighbor_positive_weight > 0
+                of_title=settings.title_queries if settings.objectives.title_query_weight else 0,
+                similar=settings.objectives.neighbor_positive_weight > 0,
             ),
             batch_size=settings.batch_size,
             shuffle_rows=settings.shuffle_rows,

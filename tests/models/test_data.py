@@ -9,7 +9,8 @@ import torch
 from models.make.configuration_make import preset_config
 from models.make.objectives import QueryKind
 from models.make.processing_make import MakeProcessor
-from models.training.data import AddedQueries, DecodedPhotos, RowReader, TrainingData, drop_modalities, split_size
+from models.training.data import TrainingData, drop_modalities, split_size
+from models.training.reader import AddedQueries, DecodedPhotos, RowReader
 from tests.models.conftest import ROW_GROUP_SIZE, training_rows, write_split
 from tests.photos import jpeg, truncated_jpeg
 

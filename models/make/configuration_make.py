@@ -38,7 +38,8 @@ class MakeConfig(PreTrainedConfig):
     # Modal Adaptation.
     cross_attention: bool = True
     fusion_layers: int = 2
-    fusion: Literal["gate", "mean", "concat", "scalar"] = "gate"
+    # "late" averages the two projected vectors; "single_stream" is one transformer over title tokens and patches.
+    fusion: Literal["gate", "mean", "concat", "scalar", "late", "single_stream"] = "gate"
     embedding_dim: int = 128  # of the vectors that are served
 
     # The similarity.
@@ -66,6 +67,8 @@ class MakeConfig(PreTrainedConfig):
                 "expected 0 < temperature_min <= temperature <= temperature_max, got "
                 f"{self.temperature_min}, {self.temperature}, {self.temperature_max}."
             )
+        if self.cross_attention and self.fusion in ("late", "single_stream"):
+            raise ValueError(f'fusion="{self.fusion}" has no cross-attention: set cross_attention=False with it.')
         if self.text_encoder == "subwords" and self.vocab_size < 1024:
             raise ValueError(f"vocab_size (hash buckets) must be at least 1024, got {self.vocab_size}.")
 

@@ -85,13 +85,13 @@ class Adapted:
     """What Modal Adaptation gives.
 
     Attributes:
-        fused: (batch, dim), not yet projected.
+        fused: (batch, dim), not yet projected; None for "late", which averages what is projected.
         title: (batch, dim), t of the equations: layer-normed without affine.
         image: (batch, dim), v of the equations; zeros without a photo.
         weights: (batch, 2) = (title, image), rows sum to 1; (1, 0) without a photo.
     """
 
-    fused: Tensor
+    fused: Tensor | None
     title: Tensor
     image: Tensor
     weights: Tensor
@@ -130,7 +130,9 @@ class ModalAdaptation(nn.Module):
             title, image = layer(title, title_mask, image, has_image)
         t, v = self.pool_title(title, title_mask), self.pool_image(image, has_image)
         weights = self._weights(t, v, has_image)
-        if self.fusion == "concat":
+        if self.fusion == "late":
+            fused = None
+        elif self.fusion == "concat":
             fused = self.joint(torch.cat([t, v], dim=-1))
         else:
             fused = weights[:, :1] * t + weights[:, 1:] * v
@@ -151,7 +153,12 @@ class ModalAdaptation(nn.Module):
             logits = self.gate(torch.cat([t, v, t * v], dim=-1))
         elif self.fusion == "scalar":
             logits = torch.stack([torch.zeros_like(self.image_logit), self.image_logit]).expand(len(t), 2)
-        else:  # "mean"; "concat" has no weights of its own and reports equal ones
+        else:  # "mean" and "late"; "concat" has no weights of its own and reports equal ones
             logits = t.new_zeros(len(t), 2)
-        no_photo = torch.stack([torch.zeros_like(has_image), ~has_image], dim=-1)
-        return logits.float().masked_fill(no_photo, float("-inf")).softmax(dim=-1)
+        return modality_weights(logits, has_image)
+
+
+def modality_weights(logits: Tensor, has_image: Tensor) -> Tensor:
+    """(batch, 2) logits of title and photo -> weights that sum to 1; (1, 0) where there is no photo."""
+    no_photo = torch.stack([torch.zeros_like(has_image), ~has_image], dim=-1)
+    return logits.float().masked_fill(no_photo, float("-inf")).softmax(dim=-1)

@@ -15,6 +15,7 @@ from transformers.utils import ModelOutput
 
 from models.make.configuration_make import MakeConfig
 from models.make.modal_adaptation import AttentionPool, FeedForward, ModalAdaptation
+from models.make.single_stream import SingleStream
 from models.make.text import PADDING_ID
 
 
@@ -165,7 +166,8 @@ class MakeModel(PreTrainedModel):
         )
         self.query_projection = nn.Linear(config.hidden_size, config.embedding_dim)
         self.image_encoder = ImageEncoder(config) if config.use_image else None
-        self.modal_adaptation = ModalAdaptation(config)
+        fusion = SingleStream if config.fusion == "single_stream" else ModalAdaptation
+        self.modal_adaptation = fusion(config)
         self.item_projection = nn.Linear(config.hidden_size, config.embedding_dim)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(config.temperature)))
         self.post_init()
@@ -245,12 +247,12 @@ class MakeModel(PreTrainedModel):
             image = self.modal_adaptation.pool_image(states.image, states.has_image)
         else:
             title, image = adapted.title, adapted.image
-        return ItemOutput(
-            embedding=self._project(adapted.fused),
-            weights=adapted.weights,
-            title_embedding=self._project(title),
-            image_embedding=self._project(image),
-        )
+        title, image, weights = self._project(title), self._project(image), adapted.weights
+        if self.config.fusion == "late":
+            embedding = F.normalize(weights[:, :1] * title + weights[:, 1:] * image, dim=-1)
+        else:
+            embedding = self._project(adapted.fused)
+        return ItemOutput(embedding=embedding, weights=weights, title_embedding=title, image_embedding=image)
 
     def _project(self, states: Tensor) -> Tensor:
         return F.normalize(self.item_projection(states).float(), dim=-1)

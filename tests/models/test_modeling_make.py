@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from models.make.configuration_make import preset_config
+from models.make.frozen_gate import freeze_gate
 from models.make.modeling_make import MakeModel
 from models.make.processing_make import MakeProcessor
 
@@ -16,6 +17,8 @@ ABLATIONS = {
     "mean": {"fusion": "mean"},
     "concat": {"fusion": "concat"},
     "scalar": {"fusion": "scalar"},
+    "late": {"fusion": "late"},
+    "single stream": {"fusion": "single_stream"},
     "no image": {"use_image": False},
     "shared encoder": {"shared_text_encoder": True},
     "bert": {"text_encoder": "bert", "num_hidden_layers": 1, "cross_attention": True},
@@ -136,6 +139,48 @@ def test_buffers_that_are_not_saved_come_back_for_every_kind_of_backbone(backbon
     assert torch.equal(before, after)
 
 
+def test_late_fusion_is_the_mean_of_what_title_and_photo_say_alone():
+    model, batch = made(fusion="late")
+    item = model.encode_items(**item_arguments(batch))
+    mean = torch.nn.functional.normalize(item.title_embedding + item.image_embedding, dim=-1)
+    torch.testing.assert_close(item.embedding[HAS_IMAGE], mean[HAS_IMAGE])
+    torch.testing.assert_close(item.embedding[~HAS_IMAGE], item.title_embedding[~HAS_IMAGE])
+
+
+def test_a_single_stream_lets_title_and_photo_read_each_other():
+    model, batch = made(fusion="single_stream")
+    batch["has_image"] = torch.ones(6, dtype=torch.bool)
+    attended = []
+    hook = model.modal_adaptation.layers[1].register_forward_hook(lambda _, given, __: attended.append(given[0]))
+    model.encode_items(**item_arguments(batch))
+    batch["pixel_values"] = -batch["pixel_values"]
+    model.encode_items(**item_arguments(batch))
+    hook.remove()
+    title_tokens = batch["title_ids"].shape[1]
+    assert (attended[0][:, :title_tokens] != attended[1][:, :title_tokens]).any(dim=-1).all()
+
+
+@pytest.mark.parametrize("cross_attention", [True, False])
+def test_a_frozen_gate_gives_every_photo_one_weight_and_changes_nothing_else(cross_attention):
+    model, batch = made(cross_attention=cross_attention)
+    frozen = freeze_gate(model, 0.3)
+    before, after = (one.encode_items(**item_arguments(batch)) for one in (model, frozen))
+    expected = torch.where(HAS_IMAGE[:, None], torch.tensor([0.7, 0.3]), torch.tensor([1.0, 0.0]))
+    torch.testing.assert_close(after.weights, expected)
+    assert torch.equal(after.title_embedding, before.title_embedding)
+    assert torch.equal(after.image_embedding, before.image_embedding)
+    assert torch.equal(frozen.encode_queries(batch["query_ids"]), model.encode_queries(batch["query_ids"]))
+    assert not torch.equal(after.embedding[HAS_IMAGE], before.embedding[HAS_IMAGE])
+    assert torch.equal(after.embedding[~HAS_IMAGE], before.embedding[~HAS_IMAGE])
+
+
+def test_only_a_gate_can_be_frozen():
+    with pytest.raises(ValueError, match='expected a model of fusion="gate", got "mean"'):
+        freeze_gate(made(fusion="mean")[0], 0.5)
+    with pytest.raises(ValueError, match="between 0 and 1, got 0"):
+        freeze_gate(made()[0], 0.0)
+
+
 def test_a_patch_that_would_drop_columns_is_refused():
     config = small_config(image_backbone="vit_tiny_patch16_224", image_backbone_args=None, image_width=60)
     with pytest.raises(ValueError, match=r"32x60 is no multiple of vit_tiny_patch16_224's patch 16x16"):
@@ -170,6 +215,7 @@ def test_the_temperature_keeps_to_its_bounds():
         ({"hidden_size": 130}, "multiple of num_attention_heads"),
         ({"temperature": 0.9}, "temperature_min <= temperature"),
         ({"fusion": "sum"}, "fusion"),
+        ({"fusion": "late", "cross_attention": True}, 'fusion="late" has no cross-attention'),
         ({"colour": "red"}, "no field colour"),
     ],
 )

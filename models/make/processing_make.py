@@ -129,6 +129,15 @@ class MakeProcessor:
             padded[row, : len(ids)] = ids
         return torch.from_numpy(padded)
 
+    @property
+    def special_ids(self) -> list[int]:
+        """Ids that stand for no word: padding, the beginning of a text, and what else a tokenizer has."""
+        return [PADDING_ID, CLS_ID] if self.tokenizer is None else self.tokenizer.all_special_ids
+
+    def is_word(self, ids: torch.Tensor) -> torch.Tensor:
+        """(texts, tokens, pieces) -> (texts, tokens) bool: neither padding nor a special token."""
+        return ~torch.isin(ids[..., 0], torch.tensor(self.special_ids))
+
     def decode_photos(self, photos: Sequence[bytes | None], pool: ThreadPoolExecutor) -> list[np.ndarray | None]:
         """Photos as uint8 (height, width, 3) arrays, in order; None where there is no photo or it cannot be read."""
         parts = [photos[start : start + _PHOTOS_A_TASK] for start in range(0, len(photos), _PHOTOS_A_TASK)]

@@ -11,32 +11,10 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from models.make.objectives import covering_titles, listed_items, same_product
+from models.make.objectives import ItemFacts, QueryFacts, TrainingBatch, pair_masks
 from models.make.processing_make import MakeProcessor
 from models.make.text import PADDING_ID
 from models.training.reader import AddedQueries, DecodedPhotos, Row, RowReader, split_ragged
-
-
-@dataclass
-class TrainingBatch:
-    """What one step reads; shapes as in `MakeModel.forward` and `make_loss`, pixels uint8 (items, height, width, 3)."""
-
-    query_ids: Tensor
-    item_of: Tensor
-    kinds: Tensor
-    title_ids: Tensor
-    pixels: Tensor
-    has_image: Tensor
-    relevant: Tensor
-    neighbors: Tensor
-    covered: Tensor
-
-    def __len__(self) -> int:
-        return len(self.title_ids)
-
-    def to(self, device: torch.device) -> TrainingBatch:
-        """The same batch on another device."""
-        return TrainingBatch(**{name: tensor.to(device, non_blocking=True) for name, tensor in vars(self).items()})
 
 
 @dataclass(frozen=True)
@@ -167,42 +145,49 @@ class TrainingData:
 
     def _collate(self, rows: list[Row]) -> TrainingBatch:
         item_keys, title_keys, photo_keys = (
-            np.array([getattr(row, name) for row in rows], dtype=np.int64)
-            for name in ("item_key", "title_key", "photo_key")
+            torch.tensor([getattr(row, name) for row in rows]) for name in ("item_key", "title_key", "photo_key")
         )
-        pieces = self._processor.pieces_per_word
-        query_tokens, clicked_items, neighbor_items = [], [], []
+        pad, pieces = self._processor.pad, self._processor.pieces_per_word
+        query_tokens = []
         for row in rows:
             tokens = np.frombuffer(row.query_tokens, np.int32).reshape(-1, pieces)
             query_tokens += split_ragged(tokens, np.frombuffer(row.query_counts, np.int32))
-            clicked_items += _split_items(row.clicked_items, row.clicked_counts)
-            neighbor_items += _split_items(row.neighbor_items, row.neighbor_counts)
         kinds = [np.frombuffer(row.query_kinds, np.int64) for row in rows]
-        item_of = np.repeat(np.arange(len(rows)), [len(of_row) for of_row in kinds])
-        query_ids = self._processor.pad(query_tokens)
-        title_ids = self._processor.pad([np.frombuffer(row.title_tokens, np.int32).reshape(-1, pieces) for row in rows])
-        title_words = self._processor.pad([np.frombuffer(row.title_words, np.int32)[:, None] for row in rows])
+        item_of = torch.from_numpy(np.repeat(np.arange(len(rows)), [len(of_row) for of_row in kinds]))
+        query_ids = pad(query_tokens)
+        title_ids = pad([np.frombuffer(row.title_tokens, np.int32).reshape(-1, pieces) for row in rows])
         pixels = np.zeros((len(rows), *self._processor.image_size, 3), dtype=np.uint8)
         for place, row in enumerate(rows):
             if row.pixels:
                 pixels[place] = np.frombuffer(row.pixels, dtype=np.uint8).reshape(pixels.shape[1:])
-        clicked = listed_items(item_keys, clicked_items)
-        covered = covering_titles(query_ids[..., 0].numpy(), title_words[..., 0].numpy())
+        title_words = pad([np.frombuffer(row.title_words, np.int32)[:, None] for row in rows])
+        items = ItemFacts(item_keys, title_keys, photo_keys, title_words[..., 0].contiguous())
+        queries = QueryFacts(
+            words=query_ids[..., 0].contiguous(),
+            title_keys=title_keys[item_of],
+            photo_keys=photo_keys[item_of],
+            clicked_items=_joined(rows, "clicked_items", np.int64),
+            clicked_counts=_joined(rows, "clicked_counts", np.int32),
+            neighbor_items=_joined(rows, "neighbor_items", np.int64),
+            neighbor_counts=_joined(rows, "neighbor_counts", np.int32),
+        )
         return TrainingBatch(
             query_ids=query_ids,
-            item_of=torch.from_numpy(item_of),
+            item_of=item_of,
             kinds=torch.from_numpy(np.concatenate(kinds)),
             title_ids=title_ids,
+            title_shown=self._processor.is_word(title_ids),
             pixels=torch.from_numpy(pixels),
             has_image=torch.tensor([bool(row.pixels) for row in rows]),
-            relevant=torch.from_numpy(clicked | same_product(title_keys, photo_keys)[item_of]),
-            neighbors=torch.from_numpy(listed_items(item_keys, neighbor_items)),
-            covered=torch.from_numpy(covered),
+            masks=pair_masks(queries, items),
+            queries=queries,
+            items=items,
         )
 
 
-def _split_items(items: bytes, counts: bytes) -> list[np.ndarray]:
-    return split_ragged(np.frombuffer(items, np.int64), np.frombuffer(counts, np.int32))
+def _joined(rows: list[Row], name: str, kind: type[np.integer]) -> Tensor:
+    """What the rows hold under a name, one after the other, as int64."""
+    return torch.from_numpy(np.frombuffer(b"".join(getattr(row, name) for row in rows), kind).astype(np.int64))
 
 
 def _draw(buffer: list[Row], count: int, random: np.random.Generator) -> list[Row]:
@@ -230,11 +215,15 @@ def drop_modalities(
     def chance(shape: tuple[int, ...], share: float) -> Tensor:
         return torch.rand(shape, generator=generator) < share
 
-    words = batch.title_ids[..., 0] != PADDING_ID
-    words[:, 0] = False  # [CLS] stays
+    words = batch.title_shown  # special tokens stay
     whole_title = chance((len(batch), 1), title)
     dropped = words & (chance(tuple(words.shape), title_words) | whole_title)
     emptied = ~(words & ~dropped).any(dim=1)
     dropped &= (batch.has_image | ~emptied)[:, None]
     with_photo = batch.has_image & (emptied | ~chance((len(batch),), photo))
-    return replace(batch, title_ids=batch.title_ids.masked_fill(dropped[..., None], PADDING_ID), has_image=with_photo)
+    return replace(
+        batch,
+        title_ids=batch.title_ids.masked_fill(dropped[..., None], PADDING_ID),
+        title_shown=words & ~dropped,
+        has_image=with_photo,
+    )

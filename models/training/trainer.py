@@ -19,11 +19,11 @@ from torch import nn
 from models.encoder import Encoder
 from models.make.configuration_make import MakeConfig, preset_config
 from models.make.modeling_make import MakeModel
-from models.make.objectives import make_loss
+from models.make.objectives import TrainingBatch, make_loss
 from models.make.processing_make import MakeProcessor
 from models.training.card import model_card
 from models.training.checkpoint import save_model_folder
-from models.training.data import TrainingBatch, TrainingData, drop_modalities
+from models.training.data import TrainingData, drop_modalities
 from models.training.distributed import Process, joined_process, multiplies_bfloat16
 from models.training.reader import AddedQueries
 from models.training.resume import (
@@ -239,17 +239,7 @@ class Trainer:
                 pixel_values=self.processor.normalize_pixels(batch.pixels),
                 has_image=batch.has_image,
             )
-        loss, parts = make_loss(
-            output,
-            item_of=batch.item_of,
-            kinds=batch.kinds,
-            has_image=batch.has_image,
-            relevant=batch.relevant,
-            neighbors=batch.neighbors,
-            covered=batch.covered,
-            settings=settings.objectives,
-            margin=self.config.margin,
-        )
+        loss, parts = make_loss(output, batch, settings=settings.objectives, margin=self.config.margin)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)

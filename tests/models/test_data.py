@@ -79,8 +79,8 @@ def test_the_same_seed_gives_the_same_batches(training_set, processor):
         data = training_data(training_set, processor)
         runs.append(list(data.epoch(0, last=True)))
     for first, second in zip(*runs, strict=True):
-        for name, tensor in vars(first).items():
-            assert torch.equal(tensor, getattr(second, name)), name
+        for name, value in vars(first).items():
+            torch.testing.assert_close(value, getattr(second, name), rtol=0, atol=0, msg=name)
 
 
 def test_every_rank_takes_the_same_number_of_steps(training_set, processor):
@@ -153,9 +153,9 @@ def test_masks_equal_what_the_rows_say_pair_by_pair(training_set, processor):
         neighbors = row["neighbor_items"] if place == 0 else []
         for j, product in enumerate(products):
             same = row["title_key"] == product["title_key"]
-            assert batch.relevant[i, j] == (same or product["item_key"] in row["clicked_items"])
-            assert batch.neighbors[i, j] == (product["item_key"] in neighbors)
-            assert batch.covered[i, j] == (set(row["queries"][place].split()) <= set(product["title"].split()))
+            assert batch.masks.relevant[i, j] == (same or product["item_key"] in row["clicked_items"])
+            assert batch.masks.neighbors[i, j] == (product["item_key"] in neighbors)
+            assert batch.masks.covered[i, j] == (set(row["queries"][place].split()) <= set(product["title"].split()))
 
 
 def test_a_similar_query_is_a_query_of_the_product_with_both_queries_products_as_relevant(training_set, processor):
@@ -165,8 +165,8 @@ def test_a_similar_query_is_a_query_of_the_product_with_both_queries_products_as
     assert similar.sum() == 96, "the second query of every product has no neighbour"
     first = similar.roll(-1)
     assert torch.equal(batch.item_of[similar], batch.item_of[first])
-    assert torch.equal(batch.relevant[similar], batch.relevant[first] | batch.neighbors[first])
-    assert not batch.neighbors[similar].any()
+    assert torch.equal(batch.masks.relevant[similar], batch.masks.relevant[first] | batch.masks.neighbors[first])
+    assert not batch.masks.neighbors[similar].any()
 
 
 def test_a_product_is_asked_for_in_words_of_its_title_another_time_in_others(training_set, processor):
@@ -197,7 +197,7 @@ def test_only_a_product_that_the_log_never_led_to_loses_words_and_its_title_stil
     data = training_data(tmp_path, processor, batch_size=96, added=AddedQueries(of_title=1, similar=False))
     (batch,) = data.epoch(0, last=True)
     made = batch.kinds == QueryKind.OF_TITLE
-    assert batch.covered[made, batch.item_of[made]].all()
+    assert batch.masks.covered[made, batch.item_of[made]].all()
     read = [set(decoded(title.numpy())) for title in batch.title_ids]
     asked = [set(decoded(query.numpy())) for query in batch.query_ids[made]]
     lost = np.array([not query <= read[item] for query, item in zip(asked, batch.item_of[made], strict=True)])

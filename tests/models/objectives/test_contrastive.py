@@ -1,34 +1,13 @@
 import math
 
-import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from hypothesis import given
-from hypothesis import strategies as st
 
-from models.make.modeling_make import ItemOutput, MakeOutput
-from models.make.objectives import (
-    ObjectiveSettings,
-    QueryKind,
-    contrastive_loss,
-    covering_titles,
-    listed_items,
-    make_loss,
-    same_product,
-)
+from models.make.objectives import ObjectiveSettings, make_loss
+from models.make.objectives.contrastive import contrastive_loss
+from tests.models.objectives.examples import ITEM_OF, TAU, batch, nothing, output, unit
 
-TAU = torch.tensor(0.1)
-ITEM_OF = torch.tensor([0, 0, 1, 2, 2, 2, 3])  # seven queries of four items
 ONES = torch.ones(7)
-
-
-def unit(rows: int, dim: int = 8, seed: int = 0) -> torch.Tensor:
-    return F.normalize(torch.randn(rows, dim, generator=torch.Generator().manual_seed(seed)), dim=-1)
-
-
-def nothing(queries: int = 7, items: int = 4) -> torch.Tensor:
-    return torch.zeros(queries, items, dtype=torch.bool)
 
 
 def loss_of(queries, items, *, ignored=None, item_of=ITEM_OF, weights=ONES, margin=0.0) -> torch.Tensor:
@@ -86,22 +65,8 @@ def test_no_query_and_queries_without_weight_cost_nothing_and_have_a_gradient():
     assert torch.isfinite(queries.grad).all()
 
 
-def output() -> MakeOutput:
-    item = ItemOutput(embedding=unit(4, seed=1), title_embedding=unit(4, seed=2), image_embedding=unit(4, seed=3))
-    return MakeOutput(query_embedding=unit(7), item=item, temperature=TAU)
-
-
 def loss_parts(settings: ObjectiveSettings, **changes):
-    kinds = torch.tensor([QueryKind.CLICKED, QueryKind.SIMILAR, *[QueryKind.CLICKED] * 4, QueryKind.OF_TITLE])
-    batch = {
-        "item_of": ITEM_OF,
-        "kinds": kinds,
-        "has_image": torch.ones(4, dtype=torch.bool),
-        "relevant": nothing(),
-        "neighbors": nothing(),
-        "covered": nothing(),
-    }
-    return make_loss(output(), **{**batch, **changes}, settings=settings, margin=0.0)
+    return make_loss(output(), batch(**changes), settings=settings, margin=0.0)
 
 
 def test_a_weight_of_zero_leaves_its_part_out():
@@ -144,34 +109,6 @@ def test_products_without_a_photo_take_no_part_in_the_contrast_with_photos():
     assert parts["query_photo"].item() == pytest.approx(expected, rel=1e-5)
     _, parts = loss_parts(settings, has_image=torch.zeros(4, dtype=torch.bool))
     assert parts["query_photo"].item() == 0
-
-
-@given(st.lists(st.lists(st.integers(-5, 5), max_size=6), min_size=1, max_size=6), st.randoms())
-def test_listed_items_equals_looking_each_one_up(lists, random):
-    keys = [random.randint(-5, 5) for _ in range(4)]
-    found = listed_items(np.array(keys), [np.array(row, dtype=np.int64) for row in lists])
-    assert found.tolist() == [[item in row for item in keys] for row in lists]
-
-
-def test_products_without_a_photo_do_not_share_one():
-    same = same_product(np.array([1, 2, 3, 1]), np.array([0, 0, 7, 7]))
-    expected = np.eye(4, dtype=bool)
-    expected[0, 3] = expected[3, 0] = expected[2, 3] = expected[3, 2] = True
-    np.testing.assert_array_equal(same, expected)
-
-
-words = st.lists(st.integers(0, 7), min_size=1, max_size=5)
-
-
-@given(st.lists(st.tuples(words, words), min_size=1, max_size=6))
-def test_a_title_covers_a_query_when_it_holds_all_of_its_words(rows):
-    """0 pads and 1 begins a text; neither is a word."""
-    queries, titles = ([row[side] for row in rows] for side in (0, 1))
-    padded = [np.array([row + [0] * (5 - len(row)) for row in side]) for side in (queries, titles)]
-    found = covering_titles(*padded)
-    for i, query in enumerate(queries):
-        wanted = set(query) - {0, 1}
-        assert found[i].tolist() == [bool(wanted) and wanted <= set(title) for title in titles]
 
 
 def test_a_product_whose_title_says_what_is_asked_for_is_no_negative():

@@ -1,0 +1,17 @@
+"""What MAKE is trained to do: one file an objective, each with a weight, and `make_loss`, which adds them up."""
+
+from models.make.objectives.batch import TrainingBatch
+from models.make.objectives.masks import ItemFacts, PairMasks, QueryFacts, pair_masks
+from models.make.objectives.settings import ObjectiveSettings, QueryKind
+from models.make.objectives.total import make_loss
+
+__all__ = [
+    "ItemFacts",
+    "ObjectiveSettings",
+    "PairMasks",
+    "QueryFacts",
+    "QueryKind",
+    "TrainingBatch",
+    "make_loss",
+    "pair_masks",
+]

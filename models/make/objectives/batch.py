@@ -1,0 +1,51 @@
+"""What one step of training reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.make.objectives.masks import ItemFacts, PairMasks, QueryFacts
+
+
+@dataclass
+class TrainingBatch:
+    """Products, and for each of them any number of queries.
+
+    Attributes:
+        query_ids: (queries, tokens, pieces) int64.
+        item_of: (queries,) int64: the product that a query belongs to.
+        kinds: (queries,) int64, of `QueryKind`.
+        title_ids: (items, tokens, pieces) int64.
+        title_shown: (items, tokens) bool: where `title_ids` holds a word, not padding nor a special token.
+        pixels: uint8 (items, height, width, 3).
+        has_image: (items,) bool.
+        masks: of the batch's queries with its items.
+        queries, items: what masks against other batches read.
+    """
+
+    query_ids: Tensor
+    item_of: Tensor
+    kinds: Tensor
+    title_ids: Tensor
+    title_shown: Tensor
+    pixels: Tensor
+    has_image: Tensor
+    masks: PairMasks
+    queries: QueryFacts
+    items: ItemFacts
+
+    def __len__(self) -> int:
+        return len(self.title_ids)
+
+    def to(self, device: torch.device) -> TrainingBatch:
+        """The same batch on another device."""
+
+        def moved(value):
+            if isinstance(value, Tensor):
+                return value.to(device, non_blocking=True)
+            return type(value)(*(moved(tensor) for tensor in value))
+
+        return TrainingBatch(**{name: moved(value) for name, value in vars(self).items()})

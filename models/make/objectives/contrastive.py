@@ -1,0 +1,48 @@
+"""Contrast: what belongs together against the rest of the batch."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# A logit below all others: unlike -inf, a row of nothing but these has a finite gradient.
+_NO_NEGATIVE = -1e4
+_TINY = 1e-6
+
+
+def contrastive_loss(
+    queries: Tensor,
+    items: Tensor,
+    *,
+    item_of: Tensor,
+    weights: Tensor,
+    temperature: Tensor,
+    ignored: Tensor,
+    margin: float = 0.0,
+) -> Tensor:
+    """Symmetric in-batch contrastive loss between queries and items, of which each may have several queries.
+
+    Each query stands against the items that are not its own, and its item against the queries that are not the item's.
+
+    Args:
+        queries: (queries, dim), unit norm.
+        items: (items, dim), unit norm.
+        item_of: (queries,) int64: the row of `items` that a query belongs to.
+        weights: (queries,) of the mean over queries.
+        temperature: scalar that divides the cosines.
+        ignored: (queries, items) bool; True at [i, j] leaves item j out of query i's negatives and query i out of item
+            j's.  A query's own item is never ignored.
+        margin: subtracted from a query's cosine to its own item, so that it must win by this much.
+
+    Returns:
+        Weighted mean of the two directions, fp32 scalar; 0 where no query has a weight.
+    """
+    logits = queries.float() @ items.float().T / temperature.float()
+    positives = logits.gather(1, item_of[:, None]).squeeze(1) - margin / temperature.float()
+    own = item_of[:, None] == torch.arange(len(items), device=items.device)
+    negatives = logits.masked_fill(ignored | own, _NO_NEGATIVE)
+    against_items = F.softplus(negatives.logsumexp(dim=1) - positives)
+    against_queries = F.softplus(negatives.logsumexp(dim=0)[item_of] - positives)
+    weights = weights.float()
+    return ((against_items + against_queries) / 2 * weights).sum() / weights.sum().clamp(min=_TINY)

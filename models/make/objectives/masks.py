@@ -1,0 +1,136 @@
+"""What is known to be relevant, and so is nobody's negative: pairs of queries and products of any two batches."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from models.make.objectives.settings import ObjectiveSettings
+from models.make.text import CLS_ID
+
+
+class ItemFacts(NamedTuple):
+    """What the masks read of products.
+
+    Attributes:
+        item_keys: (items,) int64, may repeat.
+        title_keys: (items,) int64, equal for equal titles.
+        photo_keys: (items,) int64, equal for equal photos; 0 without a photo.
+        title_words: (items, tokens) int64 ids of the whole title's words, padded with 0.
+    """
+
+    item_keys: Tensor
+    title_keys: Tensor
+    photo_keys: Tensor
+    title_words: Tensor
+
+
+class QueryFacts(NamedTuple):
+    """What the masks read of queries.
+
+    The lists of all queries lie one after the other, and the counts, which sum to their length, say how much is whose.
+
+    Attributes:
+        words: (queries, tokens) int64 ids of whole words, padded with 0.
+        title_keys, photo_keys: (queries,) of the product that a query belongs to, as in `ItemFacts`.
+        clicked_items, clicked_counts: int64 keys of the items that the query's log clicked; int64 (queries,).
+        neighbor_items, neighbor_counts: likewise of the items that similar queries clicked.
+    """
+
+    words: Tensor
+    title_keys: Tensor
+    photo_keys: Tensor
+    clicked_items: Tensor
+    clicked_counts: Tensor
+    neighbor_items: Tensor
+    neighbor_counts: Tensor
+
+
+class PairMasks(NamedTuple):
+    """What is known of pairs, each (queries, items) bool.
+
+    Attributes:
+        relevant: the query's log clicked the item, or the item shares title or photo with the query's own.
+        neighbors: a query similar to the query clicked the item.
+        covered: the title of the item holds every word of the query.
+    """
+
+    relevant: Tensor
+    neighbors: Tensor
+    covered: Tensor
+
+    def ignored(self, settings: ObjectiveSettings) -> Tensor:
+        """(queries, items) bool: the pairs that are no negatives."""
+        ignored = self.relevant
+        if settings.title_mask:
+            ignored = ignored | self.covered
+        if settings.neighbor_mask:
+            ignored = ignored | self.neighbors
+        return ignored
+
+
+def pair_masks(queries: QueryFacts, items: ItemFacts) -> PairMasks:
+    """What is known of each query with each item; they may come from different batches."""
+    clicked = listed_items(items.item_keys, queries.clicked_items, queries.clicked_counts)
+    same = same_product((queries.title_keys, queries.photo_keys), (items.title_keys, items.photo_keys))
+    return PairMasks(
+        relevant=clicked | same,
+        neighbors=listed_items(items.item_keys, queries.neighbor_items, queries.neighbor_counts),
+        covered=covering_titles(queries.words, items.title_words),
+    )
+
+
+def listed_items(item_keys: Tensor, listed: Tensor, counts: Tensor) -> Tensor:
+    """Which items stand in each query's list.
+
+    Args:
+        item_keys: (items,) int64, may repeat.
+        listed: int64 item keys, the queries' lists one after the other.
+        counts: (queries,) int64: how long each list is.
+
+    Returns:
+        (queries, items) bool; [i, j] says that `item_keys[j]` is in list i.
+    """
+    unique, column_of = item_keys.unique(return_inverse=True)
+    places = torch.searchsorted(unique, listed).clamp(max=len(unique) - 1)
+    hits = unique[places] == listed
+    rows = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
+    found = torch.zeros(len(counts), len(unique), dtype=torch.bool, device=counts.device)
+    found[rows[hits], places[hits]] = True
+    return found[:, column_of]
+
+
+def covering_titles(query_words: Tensor, title_words: Tensor) -> Tensor:
+    """(queries, titles) bool; [i, j]: title j holds every word of query i; never so for a query without words.
+
+    Args:
+        query_words: (queries, tokens) ids of whole words, padded.
+        title_words: (titles, tokens) likewise.
+    """
+    vocabulary = query_words[query_words > CLS_ID].unique()
+    wanted, held = (_contains(words, vocabulary) for words in (query_words, title_words))
+    missing = wanted.float() @ (~held).float().T
+    return (missing == 0) & wanted.any(dim=1)[:, None]
+
+
+def _contains(words: Tensor, vocabulary: Tensor) -> Tensor:
+    """(batch, tokens) ids -> (batch, len(vocabulary)) bool: which of the vocabulary, sorted, a row holds."""
+    found = torch.zeros(len(words), len(vocabulary), dtype=torch.bool, device=words.device)
+    if len(vocabulary):
+        places = torch.searchsorted(vocabulary, words).clamp(max=len(vocabulary) - 1)
+        rows, columns = (vocabulary[places] == words).nonzero(as_tuple=True)
+        found[rows, places[rows, columns]] = True
+    return found
+
+
+def same_product(of_rows: tuple[Tensor, Tensor], of_columns: tuple[Tensor, Tensor]) -> Tensor:
+    """(rows, columns) bool: equal title, or equal photo; a photo key of 0 means no photo and equals nothing.
+
+    Args:
+        of_rows, of_columns: title keys and photo keys, int64.
+    """
+    (row_titles, row_photos), (column_titles, column_photos) = of_rows, of_columns
+    same_photo = (row_photos[:, None] == column_photos) & (row_photos[:, None] != 0)
+    return (row_titles[:, None] == column_titles) | same_photo

@@ -1,0 +1,38 @@
+"""The weights and switches of the objectives."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import torch
+from pydantic import BaseModel, Field
+from torch import Tensor
+
+
+class QueryKind(IntEnum):
+    """Where a query of a training batch comes from."""
+
+    CLICKED = 0  # the log: its click led to the product
+    OF_TITLE = 1  # words of the product's own title
+    SIMILAR = 2  # Keyword Enhancement: a neighbour of a query whose click led to the product
+
+
+class ObjectiveSettings(BaseModel, extra="forbid"):
+    """Weights and switches of the objectives; a weight of 0 turns its part off, and then it costs nothing."""
+
+    title_mask: bool = Field(True, description="Products whose title holds every word of a query are no negatives.")
+    neighbor_mask: bool = Field(True, description="Keyword Enhancement (a): similar queries' clicks are no negatives.")
+    neighbor_positive_weight: float = Field(
+        0.0, ge=0, description="Keyword Enhancement (b): weight of a similar query as one more query of the product."
+    )
+    title_query_weight: float = Field(1.0, ge=0, description="Weight of a query made of the product's title.")
+    query_photo_weight: float = Field(0.5, ge=0, description="Contrast of queries with photos alone.")
+    query_title_weight: float = Field(0.25, ge=0, description="Contrast of queries with titles alone.")
+    image_text_weight: float = Field(
+        0.0, ge=0, description="Contrast of titles with photos, of products that have both."
+    )
+
+    def weights_of(self, kinds: Tensor) -> Tensor:
+        """(queries,) kinds -> (queries,) float32 weights; a query that the log holds weighs 1."""
+        by_kind = torch.tensor([1.0, self.title_query_weight, self.neighbor_positive_weight], device=kinds.device)
+        return by_kind[kinds]

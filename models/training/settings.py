@@ -38,6 +38,15 @@ class TrainSettings(BaseModel, extra="forbid"):
     weight_decay: float = Field(
         0.01, ge=0, description="Of matrices; norms, biases, embeddings and temperature have none."
     )
+    layer_decay: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Factor of the learning rate from a transformer's or backbone's layer to that below.",
+    )
+    ema_decay: float = Field(
+        0.0, ge=0, lt=1, description="Share that a step keeps of the averaged weights, which are what is saved; 0: off."
+    )
     clip_norm: float = Field(1.0, gt=0, description="Largest norm of a step's gradient.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Of the encoders in training; auto: bfloat16 where the hardware multiplies it natively."

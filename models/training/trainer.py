@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
-import math
 import os
 import time
 from collections.abc import Iterator
@@ -18,13 +16,15 @@ from torch import nn
 
 from models.encoder import Encoder
 from models.make.configuration_make import MakeConfig, preset_config
-from models.make.modeling_make import MakeModel
+from models.make.modeling_make import MakeModel, MakeOutput
 from models.make.objectives import TrainingBatch, make_loss
 from models.make.processing_make import MakeProcessor
 from models.training.card import model_card
 from models.training.checkpoint import save_model_folder
 from models.training.data import TrainingData, drop_modalities
 from models.training.distributed import Process, joined_process, multiplies_bfloat16
+from models.training.optimization import WeightAverage, learning_rate_share, make_optimizer, set_learning_rate
+from models.training.progress import ProgressLog
 from models.training.reader import AddedQueries
 from models.training.resume import (
     Checkpoint,
@@ -92,7 +92,11 @@ class Trainer:
         self.config, self.processor = self._prepare_text(training_set)
         self.model = MakeModel(self.config).to(process.device)
         self.parallel_model = process.wrap(self.model)
-        self.optimizer = _optimizer(self.model, settings)
+        self.optimizer = make_optimizer(self.model, settings)
+        # Rank 0 alone validates and saves, so it alone averages.
+        averages = settings.ema_decay > 0 and process.is_first
+        self.average = WeightAverage(self.model, settings.ema_decay) if averages else None
+        self.candidate = self.average.model if averages else self.model  # what is validated and saved
         self.data = TrainingData(
             training_set / "train",
             self.processor,
@@ -112,7 +116,7 @@ class Trainer:
         self.use_bfloat16 = settings.precision == "bfloat16" or (
             settings.precision == "auto" and multiplies_bfloat16(process.device)
         )
-        self.encoder = Encoder(self.model, self.processor, model_version="in training")
+        self.encoder = Encoder(self.candidate, self.processor, model_version="in training")
         self.validation = None
         if process.is_first:
             self.validation = Validation(training_set, self.encoder, max_items=settings.validation_items)
@@ -182,6 +186,8 @@ class Trainer:
         tensors = with_prefix(self.model.state_dict(), "model.") | with_prefix(
             optimizer_tensors(self.optimizer), "optimizer."
         )
+        if self.average is not None:
+            tensors |= with_prefix(self.average.model.state_dict(), "average.")
         kept_metrics = None
         if self.kept is not None:
             weights, kept_metrics = self.kept
@@ -199,6 +205,8 @@ class Trainer:
     def _resume(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint."""
         self.model.load_state_dict(under_prefix(checkpoint.tensors, "model."))
+        if self.average is not None:
+            self.average.model.load_state_dict(under_prefix(checkpoint.tensors, "average."))
         restore_optimizer(self.optimizer, under_prefix(checkpoint.tensors, "optimizer."))
         for name in _COUNTERS:
             setattr(self, name, checkpoint.state[name])
@@ -230,17 +238,10 @@ class Trainer:
                 generator=generator,
             )
         batch = batch.to(self.process.device)
-        for group in self.optimizer.param_groups:
-            group["lr"] = settings.learning_rate * learning_rate_share(progress, warmup=settings.warmup)
-        with torch.autocast(self.process.device.type, torch.bfloat16, enabled=self.use_bfloat16):
-            output = self.parallel_model(
-                query_ids=batch.query_ids,
-                title_ids=batch.title_ids,
-                pixel_values=self.processor.normalize_pixels(batch.pixels),
-                has_image=batch.has_image,
-            )
-        loss, parts = make_loss(output, batch, settings=settings.objectives, margin=self.config.margin)
+        share = learning_rate_share(progress, warmup=settings.warmup)
+        set_learning_rate(self.optimizer, settings.learning_rate * share)
         self.optimizer.zero_grad(set_to_none=True)
+        loss, parts = make_loss(self._forward(batch), batch, settings=settings.objectives, margin=self.config.margin)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
         if not torch.isfinite(norm):
@@ -250,9 +251,20 @@ class Trainer:
             )
         self.optimizer.step()
         self.step += 1
+        if self.average is not None:
+            self.average.update(self.model, self.step)
         self.queries += len(batch.item_of)
         if self.step % settings.progress_every == 0:
             self.progress_log.write("step", share_done=progress, **self._speed(), **_floats({"loss": loss, **parts}))
+
+    def _forward(self, batch: TrainingBatch) -> MakeOutput:
+        with torch.autocast(self.process.device.type, torch.bfloat16, enabled=self.use_bfloat16):
+            return self.parallel_model(
+                query_ids=batch.query_ids,
+                title_ids=batch.title_ids,
+                pixel_values=self.processor.normalize_pixels(batch.pixels),
+                has_image=batch.has_image,
+            )
 
     def _timed(self, batches: Iterator[TrainingBatch]) -> Iterator[TrainingBatch]:
         """The batches, with the time waited for them in `waited`."""
@@ -274,7 +286,7 @@ class Trainer:
             "products_per_second": products * self.process.world_size / seconds,
             "queries_per_second": self.queries * self.process.world_size / seconds,
             "data_wait_share": self.waited / seconds,
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "learning_rate": max(group["lr"] for group in self.optimizer.param_groups),
             "temperature": self.model.temperature.item(),
         }
 
@@ -304,7 +316,7 @@ class Trainer:
         if self.validation is None or self.validated_step == self.step:
             return
         began = time.monotonic()
-        self.model.eval()
+        self.candidate.eval()
         metrics = self.validation.measure(self.encoder) if self.validation.queries else {}
         self.model.train()
         self.validated += time.monotonic() - began
@@ -312,7 +324,7 @@ class Trainer:
         score, error = metrics.get(SELECTED_BY, 0.0), metrics.get(f"{SELECTED_BY}_error", 0.0)
         self.best_score = max(score, self.best_score)
         if score >= self.best_score - error:
-            self.kept = (copy.deepcopy(self.model.state_dict()), {**metrics, "best_step": self.step})
+            self.kept = (copy.deepcopy(self.candidate.state_dict()), {**metrics, "best_step": self.step})
         self.progress_log.write("validation", **self._speed(), **metrics)
 
     def _finish(self) -> TrainResult:
@@ -320,7 +332,7 @@ class Trainer:
         result = None
         if self.process.is_first:
             weights, validation = self.kept
-            self.model.load_state_dict(weights)
+            self.candidate.load_state_dict(weights)
             metrics = {
                 **self._speed(),
                 **{f"validation_{name}": value for name, value in validation.items()},
@@ -330,7 +342,7 @@ class Trainer:
             }
             saved = save_model_folder(
                 self.settings.output,
-                self.model.eval(),
+                self.candidate.eval(),
                 self.processor,
                 trained_on=self.settings.date,
                 card=model_card(self.config, self.settings, metrics),
@@ -340,41 +352,6 @@ class Trainer:
                 self.checkpoints.remove()
             self.progress_log.write("finished", model_version=result.model_version, **metrics)
         return self.process.from_first(result)
-
-
-class ProgressLog:
-    """JSON lines about a run, each flushed as it is written; nowhere when there is no path."""
-
-    def __init__(self, path: str | None) -> None:
-        self._path = Path(path) if path else None
-        if self._path is not None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._path.write_text("")
-
-    def write(self, event: str, **figures: Any) -> None:
-        """Append one line: `{"event": ..., figures}`."""
-        if self._path is not None:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"event": event, **figures}) + "\n")
-
-
-def learning_rate_share(progress: float, *, warmup: float) -> float:
-    """Share of the peak learning rate at `progress` in 0..1: linear to 1 over `warmup`, then a cosine to 0."""
-    if progress < warmup:
-        return max(progress, 1e-3) / warmup
-    return 0.5 * (1.0 + math.cos(math.pi * (progress - warmup) / (1.0 - warmup)))
-
-
-def _optimizer(model: MakeModel, settings: TrainSettings) -> torch.optim.Optimizer:
-    """AdamW; weight decay on the matrices of linear maps and convolutions only."""
-    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)}
-    decayed = [p for p in model.parameters() if p.ndim >= 2 and id(p) not in embeddings]
-    others = [p for p in model.parameters() if p.ndim < 2 or id(p) in embeddings]
-    return torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}],
-        lr=settings.learning_rate,
-        fused=True,
-    )
 
 
 def _floats(tensors: dict[str, torch.Tensor]) -> dict[str, float]:

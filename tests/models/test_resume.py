@@ -32,6 +32,8 @@ def run_settings(training_set: Path, folder: Path, **changes) -> TrainSettings:
         "batch_size": 4,
         "shuffle_rows": 32,
         "threads": 1,
+        "layer_decay": 0.9,
+        "ema_decay": 0.9,
         "progress_file": str(folder / "progress.jsonl"),
         "progress_every": 1,
         "checkpoint_folder": str(folder / "unfinished"),

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from models.encoder import Encoder
-from models.training.trainer import TrainResult, TrainSettings, learning_rate_share, train
+from models.training.trainer import TrainResult, TrainSettings, train
 from tests.models.conftest import COLOURS, GARMENTS, catalog
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -162,11 +162,3 @@ def test_a_set_without_held_out_products_keeps_the_last_weights(training_set, tm
     result = train(settings(copy, tmp_path, epochs=1))
     assert "validation_recall_at_10" not in result.metrics
     assert result.metrics["validation_best_step"] == result.metrics["steps"]
-
-
-def test_the_learning_rate_warms_up_then_falls_to_zero():
-    shares = [learning_rate_share(progress / 100, warmup=0.1) for progress in range(101)]
-    assert max(shares) == shares[10] == 1.0
-    assert shares[:11] == sorted(shares[:11])
-    assert shares[10:] == sorted(shares[10:], reverse=True)
-    assert shares[100] == pytest.approx(0, abs=1e-9)

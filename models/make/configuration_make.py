@@ -42,6 +42,9 @@ class MakeConfig(PreTrainedConfig):
     fusion: Literal["gate", "mean", "concat", "scalar", "late", "single_stream"] = "gate"
     embedding_dim: int = 128  # of the vectors that are served
 
+    # Heads that only training reads; it sets them, by the weights of its objectives.
+    masked_language_head: bool = False
+
     # The similarity.
     temperature: float = 0.07  # where training starts; learnt, and clamped to the two bounds below
     temperature_min: float = 0.01
@@ -69,6 +72,11 @@ class MakeConfig(PreTrainedConfig):
             )
         if self.cross_attention and self.fusion in ("late", "single_stream"):
             raise ValueError(f'fusion="{self.fusion}" has no cross-attention: set cross_attention=False with it.')
+        if self.masked_language_head and self.text_encoder != "bert":
+            raise ValueError(
+                f'masked language modelling needs text_encoder="bert", got "{self.text_encoder}", whose words do not '
+                "see each other, so that nothing tells what a masked one was: set masked_language_weight to 0."
+            )
         if self.text_encoder == "subwords" and self.vocab_size < 1024:
             raise ValueError(f"vocab_size (hash buckets) must be at least 1024, got {self.vocab_size}.")
 

@@ -14,6 +14,7 @@ from transformers import BertConfig, BertModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from models.make.configuration_make import MakeConfig
+from models.make.masked_language_head import MaskedLanguageHead, MaskedTexts
 from models.make.modal_adaptation import AttentionPool, FeedForward, ModalAdaptation
 from models.make.single_stream import SingleStream
 from models.make.text import PADDING_ID
@@ -60,12 +61,18 @@ class BertTextEncoder(nn.Module):
             ),
             add_pooling_layer=False,
         )
+        self.masked_language_head = MaskedLanguageHead(config) if config.masked_language_head else None
 
     def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """(batch, tokens, 1) int64 -> states (batch, tokens, dim), mask (batch, tokens) bool."""
         token_ids = ids[..., 0]
         mask = token_ids != PADDING_ID
         return self.bert(input_ids=token_ids, attention_mask=mask.long()).last_hidden_state, mask
+
+    def predict_tokens(self, ids: Tensor, chosen: Tensor) -> Tensor:
+        """(batch, tokens, 1) int64, (batch, tokens) bool -> logits (chosen tokens, vocabulary)."""
+        states, _ = self(ids)
+        return self.masked_language_head(states[chosen], self.bert.embeddings.word_embeddings.weight)
 
 
 TEXT_ENCODERS = {"subwords": SubwordTextEncoder, "bert": BertTextEncoder}
@@ -138,11 +145,19 @@ class ItemStates(ModelOutput):
 
 @dataclass
 class MakeOutput(ModelOutput):
-    """One training forward: query vectors, product vectors, and the temperature that divides their cosine."""
+    """One training forward.
+
+    Attributes:
+        query_embedding: (queries, embedding_dim), unit norm.
+        item: the products' vectors.
+        temperature: scalar that divides the cosines of the two.
+        token_logits: (chosen tokens, vocabulary), those of queries first; None without masked texts.
+    """
 
     query_embedding: Tensor | None = None
     item: ItemOutput | None = None
     temperature: Tensor | None = None
+    token_logits: Tensor | None = None
 
 
 class MakeModel(PreTrainedModel):
@@ -267,16 +282,25 @@ class MakeModel(PreTrainedModel):
         title_ids: Tensor,
         pixel_values: Tensor,
         has_image: Tensor,
+        masked: MaskedTexts | None = None,
     ) -> MakeOutput:
         """Everything that the objectives read, in one call, since data-parallel training hooks into this one.
 
         There may be more queries than products, or fewer; the other arguments are those of `item_states`.
+
+        Args:
+            masked: texts whose hidden tokens are predicted, where the configuration has a `masked_language_head`.
         """
         return MakeOutput(
             query_embedding=self.encode_queries(query_ids),
             item=self.encode_items(title_ids, pixel_values, has_image),
             temperature=self.temperature,
+            token_logits=None if masked is None else self._predict_tokens(masked),
         )
+
+    def _predict_tokens(self, masked: MaskedTexts) -> Tensor:
+        of_queries = self.query_encoder.predict_tokens(masked.query_ids, masked.query_chosen)
+        return torch.cat([of_queries, self.title_encoder.predict_tokens(masked.title_ids, masked.title_chosen)])
 
 
 def restore_unsaved_buffers(loaded: nn.Module, fresh: nn.Module) -> None:

@@ -6,6 +6,7 @@ import copy
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import nn
 from models.encoder import Encoder
 from models.make.configuration_make import MakeConfig, preset_config
 from models.make.modeling_make import MakeModel, MakeOutput
-from models.make.objectives import TrainingBatch, make_loss
+from models.make.objectives import TrainingBatch, make_loss, mask_texts
 from models.make.processing_make import MakeProcessor
 from models.training.card import model_card
 from models.training.checkpoint import save_model_folder
@@ -137,7 +138,7 @@ class Trainer:
         Rank 0 learns it, or has it from the checkpoint: learning breaks ties by chance, and so another process would
         come to other tokens.
         """
-        config = preset_config(self.settings.preset, **self.settings.overrides)
+        config = preset_config(self.settings.preset, **{**self.settings.overrides, **self.settings.objectives.heads})
         files = None
         if self.resumed_from is not None:
             files = self.resumed_from.state["processor"]
@@ -228,8 +229,11 @@ class Trainer:
         # By step and rank: what a step withholds and drops out does not depend on what this process ran before.
         seed = int(np.random.SeedSequence([settings.seed, self.step, self.process.rank]).generate_state(1)[0])
         torch.manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
+        if settings.objectives.masked_language_weight:
+            masked = mask_texts(batch, self.processor, share=settings.objectives.masked_share, generator=generator)
+            batch = replace(batch, masked=masked)
         if progress < 1.0 - settings.plain_share:
-            generator = torch.Generator().manual_seed(seed)
             batch = drop_modalities(
                 batch,
                 title=settings.title_dropout,
@@ -264,6 +268,7 @@ class Trainer:
                 title_ids=batch.title_ids,
                 pixel_values=self.processor.normalize_pixels(batch.pixels),
                 has_image=batch.has_image,
+                masked=batch.masked,
             )
 
     def _timed(self, batches: Iterator[TrainingBatch]) -> Iterator[TrainingBatch]:

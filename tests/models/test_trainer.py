@@ -116,12 +116,20 @@ def test_training_stops_when_its_time_is_up(training_set, tmp_path):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"overrides": {**SMALL, "text_encoder": "bert", "num_hidden_layers": 1, "cross_attention": True}},
+        {
+            "overrides": {**SMALL, "text_encoder": "bert", "num_hidden_layers": 1, "cross_attention": True},
+            "objectives": {"image_text_weight": 0.1, "masked_language_weight": 0.1},
+        },
         {"overrides": {**SMALL, "use_image": False}},
         {"objectives": {"neighbor_positive_weight": 0.5, "neighbor_mask": False, "query_photo_weight": 0}},
         {"precision": "bfloat16", "overrides": {**SMALL, "margin": 0.1}},
     ],
-    ids=["bert with cross-attention", "no image", "similar queries as positives", "bfloat16 with a margin"],
+    ids=[
+        "bert with cross-attention and every objective",
+        "no image",
+        "similar queries as positives",
+        "bfloat16 with a margin",
+    ],
 )
 def test_other_models_and_objectives_train_too(training_set, tmp_path, changes):
     result = train(settings(training_set, tmp_path, **{"epochs": 1, **changes}))

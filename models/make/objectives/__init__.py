@@ -1,6 +1,7 @@
 """What MAKE is trained to do: one file an objective, each with a weight, and `make_loss`, which adds them up."""
 
 from models.make.objectives.batch import TrainingBatch
+from models.make.objectives.masked_language import mask_texts
 from models.make.objectives.masks import ItemFacts, PairMasks, QueryFacts, pair_masks
 from models.make.objectives.settings import ObjectiveSettings, QueryKind
 from models.make.objectives.total import make_loss
@@ -13,5 +14,6 @@ __all__ = [
     "QueryKind",
     "TrainingBatch",
     "make_loss",
+    "mask_texts",
     "pair_masks",
 ]

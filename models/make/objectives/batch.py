@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from models.make.masked_language_head import MaskedTexts
 from models.make.objectives.masks import ItemFacts, PairMasks, QueryFacts
 
 
@@ -24,6 +25,7 @@ class TrainingBatch:
         has_image: (items,) bool.
         masks: of the batch's queries with its items.
         queries, items: what masks against other batches read.
+        masked: the texts with some tokens hidden, where masked language modelling has a weight.
     """
 
     query_ids: Tensor
@@ -36,6 +38,7 @@ class TrainingBatch:
     masks: PairMasks
     queries: QueryFacts
     items: ItemFacts
+    masked: MaskedTexts | None = None
 
     def __len__(self) -> int:
         return len(self.title_ids)
@@ -44,6 +47,8 @@ class TrainingBatch:
         """The same batch on another device."""
 
         def moved(value):
+            if value is None:
+                return None
             if isinstance(value, Tensor):
                 return value.to(device, non_blocking=True)
             return type(value)(*(moved(tensor) for tensor in value))

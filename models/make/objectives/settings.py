@@ -31,6 +31,15 @@ class ObjectiveSettings(BaseModel, extra="forbid"):
     image_text_weight: float = Field(
         0.0, ge=0, description="Contrast of titles with photos, of products that have both."
     )
+    masked_language_weight: float = Field(
+        0.0, ge=0, description='Masked language modelling over queries and titles; of text_encoder "bert" only.'
+    )
+    masked_share: float = Field(0.15, gt=0, le=1, description="Share of tokens that masked language modelling hides.")
+
+    @property
+    def heads(self) -> dict[str, bool]:
+        """The fields of `MakeConfig` that say which heads the objectives need."""
+        return {"masked_language_head": self.masked_language_weight > 0}
 
     def weights_of(self, kinds: Tensor) -> Tensor:
         """(queries,) kinds -> (queries,) float32 weights; a query that the log holds weighs 1."""

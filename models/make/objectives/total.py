@@ -8,6 +8,7 @@ from models.make.modeling_make import MakeOutput
 from models.make.objectives.batch import TrainingBatch
 from models.make.objectives.contrastive import contrastive_loss
 from models.make.objectives.image_text import image_text_loss
+from models.make.objectives.masked_language import masked_language_loss
 from models.make.objectives.masks import same_product
 from models.make.objectives.settings import ObjectiveSettings
 
@@ -54,4 +55,7 @@ def make_loss(
             temperature=temperature,
         )
         total = total + settings.image_text_weight * parts["image_text"]
+    if settings.masked_language_weight:
+        parts["masked_language"] = masked_language_loss(output.token_logits, batch.masked.targets)
+        total = total + settings.masked_language_weight * parts["masked_language"]
     return total, parts

@@ -44,6 +44,7 @@ class MakeConfig(PreTrainedConfig):
 
     # Heads that only training reads; it sets them, by the weights of its objectives.
     masked_language_head: bool = False
+    matching_head: bool = False
 
     # The similarity.
     temperature: float = 0.07  # where training starts; learnt, and clamped to the two bounds below

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -15,6 +16,7 @@ from transformers.utils import ModelOutput
 
 from models.make.configuration_make import MakeConfig
 from models.make.masked_language_head import MaskedLanguageHead, MaskedTexts
+from models.make.matching_head import MatchingHead, MatchingPairs
 from models.make.modal_adaptation import AttentionPool, FeedForward, ModalAdaptation
 from models.make.single_stream import SingleStream
 from models.make.text import PADDING_ID
@@ -152,12 +154,16 @@ class MakeOutput(ModelOutput):
         item: the products' vectors.
         temperature: scalar that divides the cosines of the two.
         token_logits: (chosen tokens, vocabulary), those of queries first; None without masked texts.
+        matching_logits: (pairs,) of the matching head; None where no pairs were drawn.
+        matches: (pairs,) float: 1 where the pair's product is the query's own, else 0.
     """
 
     query_embedding: Tensor | None = None
     item: ItemOutput | None = None
     temperature: Tensor | None = None
     token_logits: Tensor | None = None
+    matching_logits: Tensor | None = None
+    matches: Tensor | None = None
 
 
 class MakeModel(PreTrainedModel):
@@ -184,6 +190,7 @@ class MakeModel(PreTrainedModel):
         fusion = SingleStream if config.fusion == "single_stream" else ModalAdaptation
         self.modal_adaptation = fusion(config)
         self.item_projection = nn.Linear(config.hidden_size, config.embedding_dim)
+        self.matching_head = MatchingHead(config) if config.matching_head else None
         self.log_temperature = nn.Parameter(torch.tensor(math.log(config.temperature)))
         self.post_init()
 
@@ -222,7 +229,9 @@ class MakeModel(PreTrainedModel):
 
     def encode_queries(self, query_ids: Tensor) -> Tensor:
         """(batch, tokens, pieces) -> (batch, embedding_dim), unit norm."""
-        states, mask = self.query_encoder(query_ids)
+        return self._pool_query(*self.query_encoder(query_ids))
+
+    def _pool_query(self, states: Tensor, mask: Tensor) -> Tensor:
         pooled = states[:, 0] if self.query_pool is None else self.query_pool(states, mask)
         return F.normalize(self.query_projection(F.layer_norm(pooled, pooled.shape[-1:])).float(), dim=-1)
 
@@ -283,6 +292,7 @@ class MakeModel(PreTrainedModel):
         pixel_values: Tensor,
         has_image: Tensor,
         masked: MaskedTexts | None = None,
+        draw_pairs: Callable[[Tensor], MatchingPairs] | None = None,
     ) -> MakeOutput:
         """Everything that the objectives read, in one call, since data-parallel training hooks into this one.
 
@@ -290,13 +300,24 @@ class MakeModel(PreTrainedModel):
 
         Args:
             masked: texts whose hidden tokens are predicted, where the configuration has a `masked_language_head`.
+            draw_pairs: from (queries, items) cosines over the temperature, which pairs the `matching_head` judges.
         """
-        return MakeOutput(
-            query_embedding=self.encode_queries(query_ids),
-            item=self.encode_items(title_ids, pixel_values, has_image),
+        query_states, query_mask = self.query_encoder(query_ids)
+        item_states = self.item_states(title_ids, pixel_values, has_image)
+        output = MakeOutput(
+            query_embedding=self._pool_query(query_states, query_mask),
+            item=self.fuse(item_states),
             temperature=self.temperature,
-            token_logits=None if masked is None else self._predict_tokens(masked),
         )
+        if masked is not None:
+            output.token_logits = self._predict_tokens(masked)
+        if draw_pairs is not None:
+            cosines = output.query_embedding @ output.item.embedding.T
+            pairs = draw_pairs((cosines / output.temperature).detach())
+            item = (states[pairs.items] for states in item_states.to_tuple())
+            output.matching_logits = self.matching_head(query_states[pairs.queries], query_mask[pairs.queries], *item)
+            output.matches = pairs.matches
+        return output
 
     def _predict_tokens(self, masked: MaskedTexts) -> Tensor:
         of_queries = self.query_encoder.predict_tokens(masked.query_ids, masked.query_chosen)

@@ -18,7 +18,7 @@ from torch import nn
 from models.encoder import Encoder
 from models.make.configuration_make import MakeConfig, preset_config
 from models.make.modeling_make import MakeModel, MakeOutput
-from models.make.objectives import TrainingBatch, make_loss, mask_texts
+from models.make.objectives import TrainingBatch, make_loss, mask_texts, pair_drawer
 from models.make.processing_make import MakeProcessor
 from models.training.card import model_card
 from models.training.checkpoint import save_model_folder
@@ -245,7 +245,8 @@ class Trainer:
         share = learning_rate_share(progress, warmup=settings.warmup)
         set_learning_rate(self.optimizer, settings.learning_rate * share)
         self.optimizer.zero_grad(set_to_none=True)
-        loss, parts = make_loss(self._forward(batch), batch, settings=settings.objectives, margin=self.config.margin)
+        output = self._forward(batch, generator)
+        loss, parts = make_loss(output, batch, settings=settings.objectives, margin=self.config.margin)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
         if not torch.isfinite(norm):
@@ -261,7 +262,7 @@ class Trainer:
         if self.step % settings.progress_every == 0:
             self.progress_log.write("step", share_done=progress, **self._speed(), **_floats({"loss": loss, **parts}))
 
-    def _forward(self, batch: TrainingBatch) -> MakeOutput:
+    def _forward(self, batch: TrainingBatch, generator: torch.Generator) -> MakeOutput:
         with torch.autocast(self.process.device.type, torch.bfloat16, enabled=self.use_bfloat16):
             return self.parallel_model(
                 query_ids=batch.query_ids,
@@ -269,6 +270,7 @@ class Trainer:
                 pixel_values=self.processor.normalize_pixels(batch.pixels),
                 has_image=batch.has_image,
                 masked=batch.masked,
+                draw_pairs=pair_drawer(batch, self.settings.objectives, generator=generator),
             )
 
     def _timed(self, batches: Iterator[TrainingBatch]) -> Iterator[TrainingBatch]:

@@ -118,7 +118,7 @@ def test_training_stops_when_its_time_is_up(training_set, tmp_path):
     [
         {
             "overrides": {**SMALL, "text_encoder": "bert", "num_hidden_layers": 1, "cross_attention": True},
-            "objectives": {"image_text_weight": 0.1, "masked_language_weight": 0.1},
+            "objectives": {"image_text_weight": 0.1, "masked_language_weight": 0.1, "matching_weight": 0.1},
         },
         {"overrides": {**SMALL, "use_image": False}},
         {"objectives": {"neighbor_positive_weight": 0.5, "neighbor_mask": False, "query_photo_weight": 0}},

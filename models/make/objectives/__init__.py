@@ -3,6 +3,7 @@
 from models.make.objectives.batch import TrainingBatch
 from models.make.objectives.masked_language import mask_texts
 from models.make.objectives.masks import ItemFacts, PairMasks, QueryFacts, pair_masks
+from models.make.objectives.matching import pair_drawer
 from models.make.objectives.settings import ObjectiveSettings, QueryKind
 from models.make.objectives.total import make_loss
 
@@ -15,5 +16,6 @@ __all__ = [
     "TrainingBatch",
     "make_loss",
     "mask_texts",
+    "pair_drawer",
     "pair_masks",
 ]

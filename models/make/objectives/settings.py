@@ -35,11 +35,12 @@ class ObjectiveSettings(BaseModel, extra="forbid"):
         0.0, ge=0, description='Masked language modelling over queries and titles; of text_encoder "bert" only.'
     )
     masked_share: float = Field(0.15, gt=0, le=1, description="Share of tokens that masked language modelling hides.")
+    matching_weight: float = Field(0.0, ge=0, description="Query-product matching by a head, with hard negatives.")
 
     @property
     def heads(self) -> dict[str, bool]:
         """The fields of `MakeConfig` that say which heads the objectives need."""
-        return {"masked_language_head": self.masked_language_weight > 0}
+        return {"masked_language_head": self.masked_language_weight > 0, "matching_head": self.matching_weight > 0}
 
     def weights_of(self, kinds: Tensor) -> Tensor:
         """(queries,) kinds -> (queries,) float32 weights; a query that the log holds weighs 1."""

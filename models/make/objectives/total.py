@@ -10,6 +10,7 @@ from models.make.objectives.contrastive import contrastive_loss
 from models.make.objectives.image_text import image_text_loss
 from models.make.objectives.masked_language import masked_language_loss
 from models.make.objectives.masks import same_product
+from models.make.objectives.matching import matching_loss
 from models.make.objectives.settings import ObjectiveSettings
 
 
@@ -58,4 +59,7 @@ def make_loss(
     if settings.masked_language_weight:
         parts["masked_language"] = masked_language_loss(output.token_logits, batch.masked.targets)
         total = total + settings.masked_language_weight * parts["masked_language"]
+    if settings.matching_weight:
+        parts["matching"] = matching_loss(output.matching_logits, output.matches)
+        total = total + settings.matching_weight * parts["matching"]
     return total, parts

@@ -1,7 +1,7 @@
 # `make` lists the targets.  Each sets up first what it needs; when nothing has changed that takes no time.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train nightly sql test test-slow lint format clean
+.PHONY: help setup demo train nightly sql ablations test test-slow lint format clean
 
 SPARK_PYTHON := .venv/bin/python
 AIRFLOW_PYTHON := .venv-airflow/bin/python
@@ -23,6 +23,9 @@ nightly: setup ## Run the catalog_nightly DAG over your data (DATE=YYYY-MM-DD, d
 
 sql: setup ## Open a SQL prompt over the lake (MAKE_LAKE names it).
 	@$(SPARK_PYTHON) -m jobs sql prompt
+
+ablations: setup ## Train and measure every variant of the model, and write the table in docs/make.md (PARAMS="--minutes 10 ...").
+	@$(SPARK_PYTHON) -m benchmarks.ablations $(PARAMS)
 
 test: lint ## Lint, then run the core tests of both environments.
 	@$(SPARK_PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" --ignore tests/dags

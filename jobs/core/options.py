@@ -39,7 +39,7 @@ class DatedOptions(JobOptions):
     date: dt.date = Field(description="Logical date, YYYY-MM-DD; the job never looks at the wall clock for it.")
 
 
-AnyOptions = TypeVar("AnyOptions", bound=JobOptions)
+AnyOptions = TypeVar("AnyOptions", bound=BaseSettings)
 
 
 class OptionsError(ValueError):

@@ -124,6 +124,8 @@ class Trainer:
         self.progress_log = ProgressLog(settings.progress_file if process.is_first else None)
         self.checkpointed_at = 0.0  # monotonic seconds
         self.total_steps = settings.epochs * self.data.steps_per_epoch
+        if settings.max_steps is not None:
+            self.total_steps = min(self.total_steps, settings.max_steps)
         self.step = self.epoch = self.steps_in_epoch = 0
         self.validated_at = 0.0  # progress
         self.validated_step = -1

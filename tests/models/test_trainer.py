@@ -113,6 +113,12 @@ def test_training_stops_when_its_time_is_up(training_set, tmp_path):
     assert Encoder.from_folder(tmp_path / "model").model_version == result.model_version
 
 
+def test_training_stops_after_its_steps_within_an_epoch_and_at_the_end_of_one(training_set, tmp_path):
+    for steps in (4, 6, 8):  # an epoch has 6
+        result = train(settings(training_set, tmp_path, epochs=100, max_steps=steps))
+        assert result.metrics["steps"] == result.metrics["total_steps"] == steps
+
+
 @pytest.mark.parametrize(
     "changes",
     [

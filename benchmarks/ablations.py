@@ -1,0 +1,222 @@
+"""Train every cell with every seed, measure it on judged queries, and write the table of what each part is worth.
+
+A killed run goes on: a cell that is finished is a line of `runs.jsonl`, one that is not goes on from its checkpoint.
+
+    python -m benchmarks.ablations --training-set lake/training_sets/<id> --catalog ... --images ... \
+        --judged-queries ... --judgments ... --minutes 10 --seeds 3
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode
+
+from benchmarks.bm25 import BM25, reciprocal_ranks, standard_scores
+from benchmarks.cells import CELLS, FULL, Cell
+from benchmarks.judged import Catalog, HeldOutQuery, read_catalog, read_held_out, read_judged
+from benchmarks.results import Results, Run, file_name
+from benchmarks.table import write_table
+from jobs.core.options import JobOptions, OptionsError, parse_options
+from jobs.training.slices import JudgedQuery
+from models.encoder import Encoder
+from models.make.frozen_gate import freeze_gate
+from models.retrieval_metrics import recall_at_k
+from models.training.trainer import TrainSettings, train
+
+Score = Callable[[str], np.ndarray]
+
+# How BM25's scores of a catalog and the model's may be joined: the better one on held-out products is measured.
+JOINS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "reciprocal ranks": lambda model, lexical: reciprocal_ranks(model) + reciprocal_ranks(lexical),
+    **{
+        f"z-scores, BM25's times {weight}": lambda model, lexical, weight=weight: (
+            standard_scores(model) + weight * standard_scores(lexical)
+        )
+        for weight in (0.1, 0.3, 1.0)
+    },
+}
+
+
+class Options(BaseSettings):
+    """Train every cell with every seed, measure it on judged queries, and write the table."""
+
+    model_config = JobOptions.model_config
+
+    training_set: Path = Field(description="Folder of a training set.")
+    catalog: Path = Field(description="Parquet of item_id, title, image_uri.")
+    images: Path = Field(description="Parquet of image_uri, content.")
+    judged_queries: Path = Field(description="Parquet of query_id, query and, where known, wording.")
+    judgments: Path = Field(description="Parquet of query_id, item_id and, where known, cold.")
+    minutes: float | None = Field(None, gt=0, description="Wall clock that each training gets.")
+    products: int | None = Field(None, ge=1, description="Products that each training sees, instead of minutes.")
+    seeds: int = Field(3, ge=1, description="Trainings a cell.")
+    cells: Annotated[list[str], NoDecode] = Field(
+        [cell.name for cell in CELLS], description="Names of cells, as a,b; default: all."
+    )
+    overrides: dict[str, Any] = Field({}, description="Fields of MakeConfig for every cell, as JSON.")
+    batch_size: int = Field(512, ge=2, description="Products a step.")
+    threads: int | None = Field(None, ge=1, description="CPU threads; None: as many as there are cores.")
+    results: Path = Field(Path("benchmarks/results"), description="Folder for what was measured.")
+    document: Path = Field(Path("docs/make.md"), description="Markdown whose marked table is replaced.")
+    only_table: bool = Field(False, description="Write the table of what is finished, and train nothing.")
+
+    @field_validator("cells", mode="before")
+    @classmethod
+    def _split_at_commas(cls, value: Any) -> Any:
+        return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _known_cells_and_one_bound(self) -> Options:
+        unknown = sorted(set(self.cells) - {cell.name for cell in CELLS})
+        if unknown:
+            raise ValueError(f"--cells: no cell is named {', '.join(unknown)}; see benchmarks/cells.py")
+        if (self.minutes is None) == (self.products is None):
+            raise ValueError("give either --minutes or --products, the same for every cell")
+        return self
+
+    def training(self, cell: Cell, seed: int, *, output: Path, checkpoint_folder: Path) -> TrainSettings:
+        """What one training is told."""
+        return TrainSettings(
+            training_set=str(self.training_set),
+            output=str(output),
+            date=dt.date(2000, 1, 1),  # names a model that is not kept
+            overrides={**self.overrides, **cell.model},
+            objectives=cell.objectives,
+            seed=seed,
+            epochs=1_000_000,
+            max_minutes=self.minutes,
+            max_steps=self.products and max(1, self.products // self.batch_size),
+            batch_size=self.batch_size,
+            threads=self.threads,
+            checkpoint_folder=str(checkpoint_folder),
+            **cell.training,
+        )
+
+
+class Measuring:
+    """The catalog, its queries, and the lexical index, read once for all cells."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.catalog: Catalog = read_catalog(options.catalog, options.images)
+        self.judged: list[JudgedQuery] = read_judged(options.judged_queries, options.judgments, self.catalog)
+        self.held_out: list[HeldOutQuery] = read_held_out(options.training_set, self.catalog)
+        if not self.held_out:
+            raise ValueError(
+                f"{options.training_set}: no held-out product is in the catalog, and they choose how BM25 is joined: "
+                "build the set with validation_item_share above 0, and give the catalog that it was built from."
+            )
+        self.bm25 = BM25(self.catalog.titles)
+
+    def run(self, cell: Cell, seed: int) -> Iterator[tuple[Run, list[list[str]]]]:
+        """Train one cell and rank the catalog with it; of the full one, also with what is derived from it.
+
+        Yields:
+            What is known of the run, and for each judged query the ids found.
+        """
+        results = self.options.results
+        with tempfile.TemporaryDirectory(dir=results) as folder:
+            settings = self.options.training(
+                cell,
+                seed,
+                output=Path(folder),
+                checkpoint_folder=results / "unfinished" / f"{file_name(cell.name)}-{seed}",
+            )
+            trained = train(settings).metrics
+            encoder = Encoder.from_folder(folder)
+        run = Run(
+            cell=cell.name,
+            seed=seed,
+            parameters=sum(parameter.numel() for parameter in encoder.model.parameters()),
+            products_per_second=trained["products_per_second"],
+            steps=int(trained["steps"]),
+            held_out={name: trained[f"validation_{name}"] for name in ("recall_at_10", "recall_at_100", "ndcg_at_10")},
+            device=torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores",
+        )
+        vectors, image_weights = self.catalog.embed(encoder)
+        score = scores_of(encoder, vectors)
+        if cell.name == FULL:
+            yield from self._derived(run, encoder, score, image_weights)
+        yield run, self.rank(score)
+
+    def _derived(
+        self, full: Run, encoder: Encoder, score: Score, image_weights: np.ndarray
+    ) -> Iterator[tuple[Run, list[list[str]]]]:
+        """What needs no training of its own: BM25, BM25 joined with the full model, and its gate held still."""
+        bare = {"seed": full.seed, "device": full.device}
+        yield Run(cell="BM25", **bare), self.rank(self.bm25.scores)
+        join = self.best_join(score)
+        yield Run(cell=f"{FULL}, joined with BM25", note=join, **bare), self.rank(self.joined(score, join))
+        if encoder.model.config.fusion == "gate" and (image_weights > 0).any():
+            mean = float(image_weights[image_weights > 0].mean())
+            frozen = Encoder(freeze_gate(encoder.model, mean), encoder.processor, model_version="frozen")
+            ranked = self.rank(scores_of(frozen, self.catalog.embed(frozen)[0]))
+            yield Run(cell=f"{FULL}, gate held at its mean", note=f"photo's weight {mean:.2f}", **bare), ranked
+
+    def rank(self, score: Score) -> list[list[str]]:
+        """For each judged query the ids found, best first."""
+        return [self.catalog.best(score(query.query)) for query in self.judged]
+
+    def joined(self, score: Score, join: str) -> Score:
+        """The model's scores together with BM25's, as `JOINS` names it."""
+        return lambda query: JOINS[join](score(query), self.bm25.scores(query))
+
+    def best_join(self, score: Score) -> str:
+        """The join with the highest recall@10 on held-out products, among the whole catalog."""
+        relevant = [query.relevant for query in self.held_out]
+
+        def recall(join: str) -> float:
+            joined = self.joined(score, join)
+            ranked = [self.catalog.best(joined(query.query), hidden=query.hidden) for query in self.held_out]
+            return float(recall_at_k(ranked, relevant, 10).mean())
+
+        return max(JOINS, key=recall)
+
+
+def scores_of(encoder: Encoder, vectors: np.ndarray) -> Score:
+    """A query's text -> its (items,) cosines to the vectors of the catalog."""
+    return lambda query: vectors @ encoder.embed_queries([query])[0]
+
+
+def main(arguments: list[str]) -> None:
+    """Run what is not finished yet, seed by seed, then write the table."""
+    try:
+        options = parse_options(Options, arguments)
+    except OptionsError as error:
+        sys.exit(str(error))
+    results = Results(options.results, asked=what_decides(options))
+    if not options.only_table:
+        measuring = Measuring(options)
+        # Seed by seed, so that a run that is cut short has every cell as often.
+        for seed in range(options.seeds):
+            for cell in CELLS:
+                if cell.name in options.cells and not results.holds(cell.name, seed):
+                    for run, ranked in measuring.run(cell, seed):
+                        print(results.add(run, measuring.judged, ranked), flush=True)
+    write_table(options.document, results, command=command_of(options))
+
+
+def what_decides(options: Options) -> dict[str, Any]:
+    """The options that all runs of a results folder share; folders are told apart by name, not by where they lie."""
+    same = options.model_dump(mode="json", include={"minutes", "products", "overrides", "batch_size"})
+    return {**same, "training_set": options.training_set.resolve().name}
+
+
+def command_of(options: Options) -> str:
+    """The command that made the table, without the paths of this machine."""
+    bound = f"--minutes {options.minutes:g}" if options.minutes else f"--products {options.products}"
+    return f'make ablations PARAMS="{bound} --seeds {options.seeds}"'
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

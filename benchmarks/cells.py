@@ -1,0 +1,55 @@
+"""The cells of the ablation table: each says in what a model, or its training, differs from the full one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+FULL = "full"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row of the table.
+
+    Args:
+        model: Fields of `MakeConfig` that differ from the preset `tiny`.
+        objectives: Fields of `ObjectiveSettings` that differ from their defaults.
+        training: Other fields of `TrainSettings` that differ from their defaults.
+    """
+
+    name: str
+    model: dict[str, Any] = field(default_factory=dict)
+    objectives: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+
+
+_BERT = {"text_encoder": "bert", "num_hidden_layers": 3}
+_IMAGE_TEXT = {"image_text_weight": 0.5}
+_NEIGHBORS = {"neighbor_positive_weight": 0.5}
+
+CELLS = (
+    # The preset as it is: gate, no cross-attention, Keyword Enhancement (a).
+    Cell(FULL),
+    # Without the photo a text-only two-tower model is left.
+    Cell("no image", model={"use_image": False}),
+    Cell("mean", model={"fusion": "mean"}),
+    Cell("cross-attention, gate", model={"cross_attention": True}),
+    Cell("cross-attention, mean", model={"cross_attention": True, "fusion": "mean"}),
+    Cell("concat", model={"fusion": "concat"}),
+    Cell("scalar", model={"fusion": "scalar"}),
+    Cell("late fusion", model={"fusion": "late"}),
+    Cell("single stream", model={"fusion": "single_stream"}),
+    # Align before fusing, then fuse by cross-attention, as ALBEF does.
+    Cell("ALBEF-style", model={"cross_attention": True, "fusion": "mean"}, objectives=_IMAGE_TEXT),
+    Cell("image-text contrast", objectives=_IMAGE_TEXT),
+    Cell("shared text encoder", model={"shared_text_encoder": True}),
+    Cell("Keyword Enhancement: neither", objectives={"neighbor_mask": False}),
+    Cell("Keyword Enhancement: (b) alone", objectives={"neighbor_mask": False, **_NEIGHBORS}),
+    Cell("Keyword Enhancement: (a) and (b)", objectives=_NEIGHBORS),
+    Cell("no queries made of titles", training={"title_queries": 0}),
+    Cell("matching head", objectives={"matching_weight": 0.5}),
+    Cell("BERT-style text", model=_BERT),
+    # To be read beside the one above: subwords have no masked language modelling.
+    Cell("BERT-style text, masked language modelling", model=_BERT, objectives={"masked_language_weight": 0.5}),
+)

@@ -1,0 +1,32 @@
+import numpy as np
+import pytest
+
+from benchmarks.table import half_of, interval_over_queries_and_seeds
+
+
+def test_the_interval_of_one_seed_is_the_bootstrap_over_queries():
+    differences = np.random.default_rng(1).normal(0.1, 1.0, size=(1, 400))
+    lower, upper = interval_over_queries_and_seeds(differences, level=0.95)
+    error = differences.std() / np.sqrt(400)
+    assert (lower, upper) == pytest.approx(
+        (differences.mean() - 1.96 * error, differences.mean() + 1.96 * error), abs=0.01
+    )
+
+
+def test_seeds_that_disagree_widen_the_interval():
+    of_query = np.random.default_rng(1).normal(0, 0.1, size=400)
+    agreeing, disagreeing = np.stack([of_query] * 3), np.stack([of_query - 0.2, of_query, of_query + 0.2])
+    narrow, wide = (interval_over_queries_and_seeds(values, level=0.95) for values in (agreeing, disagreeing))
+    assert narrow[1] - narrow[0] < 0.05 < 0.3 < wide[1] - wide[0]
+
+
+def test_a_stricter_level_gives_a_wider_interval():
+    differences = np.random.default_rng(1).normal(size=(2, 100))
+    one, many = (interval_over_queries_and_seeds(differences, level=level) for level in (0.95, 0.998))
+    assert many[0] < one[0] < one[1] < many[1]
+
+
+def test_queries_are_halved_by_the_digest_of_their_id():
+    halves = [half_of(f"query-{number}") for number in range(1000)]
+    assert 400 < halves.count("A") < 600
+    assert [half_of(query_id) for query_id in "abc"] == ["A", "B", "A"]  # digests begin with c, 3, 2

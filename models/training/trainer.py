@@ -18,7 +18,7 @@ from torch import nn
 from models.encoder import Encoder
 from models.make.configuration_make import MakeConfig, preset_config
 from models.make.modeling_make import MakeModel, MakeOutput
-from models.make.objectives import TrainingBatch, make_loss, mask_texts, pair_drawer
+from models.make.objectives import MemoryBank, TrainingBatch, make_loss, mask_texts, pair_drawer
 from models.make.processing_make import MakeProcessor
 from models.training.card import model_card
 from models.training.checkpoint import save_model_folder
@@ -114,6 +114,7 @@ class Trainer:
             decode_threads=settings.num_workers,
             photo_memory=settings.photo_memory_mb << 20,
         )
+        self.bank = MemoryBank(settings.objectives.bank_items) if settings.objectives.bank_items else None
         self.use_bfloat16 = settings.precision == "bfloat16" or (
             settings.precision == "auto" and multiplies_bfloat16(process.device)
         )
@@ -189,6 +190,8 @@ class Trainer:
         tensors = with_prefix(self.model.state_dict(), "model.") | with_prefix(
             optimizer_tensors(self.optimizer), "optimizer."
         )
+        if self.bank is not None:
+            tensors |= with_prefix(self.bank.tensors(), "bank.")
         if self.average is not None:
             tensors |= with_prefix(self.average.model.state_dict(), "average.")
         kept_metrics = None
@@ -208,6 +211,8 @@ class Trainer:
     def _resume(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint."""
         self.model.load_state_dict(under_prefix(checkpoint.tensors, "model."))
+        if self.bank is not None:
+            self.bank.restore(under_prefix(checkpoint.tensors, "bank."), self.process.device)
         if self.average is not None:
             self.average.model.load_state_dict(under_prefix(checkpoint.tensors, "average."))
         restore_optimizer(self.optimizer, under_prefix(checkpoint.tensors, "optimizer."))
@@ -247,8 +252,13 @@ class Trainer:
         share = learning_rate_share(progress, warmup=settings.warmup)
         set_learning_rate(self.optimizer, settings.learning_rate * share)
         self.optimizer.zero_grad(set_to_none=True)
-        output = self._forward(batch, generator)
-        loss, parts = make_loss(output, batch, settings=settings.objectives, margin=self.config.margin)
+        loss, parts = make_loss(
+            self._forward(batch, generator),
+            batch,
+            settings=settings.objectives,
+            margin=self.config.margin,
+            bank=self.bank,
+        )
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
         if not torch.isfinite(norm):

@@ -28,6 +28,7 @@ def run_settings(training_set: Path, folder: Path, **changes) -> TrainSettings:
         "output": str(folder / "model"),
         "date": "2026-11-15",
         "overrides": SMALL,
+        "objectives": {"bank_items": 6},
         "epochs": 3,
         "batch_size": 4,
         "shuffle_rows": 32,

@@ -4,11 +4,13 @@ from models.make.objectives.batch import TrainingBatch
 from models.make.objectives.masked_language import mask_texts
 from models.make.objectives.masks import ItemFacts, PairMasks, QueryFacts, pair_masks
 from models.make.objectives.matching import pair_drawer
+from models.make.objectives.memory_bank import MemoryBank
 from models.make.objectives.settings import ObjectiveSettings, QueryKind
 from models.make.objectives.total import make_loss
 
 __all__ = [
     "ItemFacts",
+    "MemoryBank",
     "ObjectiveSettings",
     "PairMasks",
     "QueryFacts",

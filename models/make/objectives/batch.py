@@ -43,6 +43,11 @@ class TrainingBatch:
     def __len__(self) -> int:
         return len(self.title_ids)
 
+    @property
+    def shows_both(self) -> Tensor:
+        """(items,) bool: there is a photo, and a word of the title is left."""
+        return self.has_image & self.title_shown.any(dim=1)
+
     def to(self, device: torch.device) -> TrainingBatch:
         """The same batch on another device."""
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,6 +12,18 @@ from torch import Tensor
 # A logit below all others: unlike -inf, a row of nothing but these has a finite gradient.
 _NO_NEGATIVE = -1e4
 _TINY = 1e-6
+
+
+class Negatives(NamedTuple):
+    """Vectors from beyond the batch, which nothing in it belongs to.
+
+    Attributes:
+        vectors: (more, dim), unit norm.
+        ignored: bool, (queries, more) for items and (more, items) for queries; True where the two are no negatives.
+    """
+
+    vectors: Tensor
+    ignored: Tensor
 
 
 def contrastive_loss(
@@ -20,6 +35,9 @@ def contrastive_loss(
     temperature: Tensor,
     ignored: Tensor,
     margin: float = 0.0,
+    more_items: Sequence[Negatives] = (),
+    more_queries: Sequence[Negatives] = (),
+    total_weight: Tensor | None = None,
 ) -> Tensor:
     """Symmetric in-batch contrastive loss between queries and items, of which each may have several queries.
 
@@ -34,6 +52,9 @@ def contrastive_loss(
         ignored: (queries, items) bool; True at [i, j] leaves item j out of query i's negatives and query i out of item
             j's.  A query's own item is never ignored.
         margin: subtracted from a query's cosine to its own item, so that it must win by this much.
+        more_items: further negatives of the queries.
+        more_queries: further negatives of the items.
+        total_weight: what the weighted sum is divided by; None: the weights' own sum.
 
     Returns:
         Weighted mean of the two directions, fp32 scalar; 0 where no query has a weight.
@@ -42,7 +63,17 @@ def contrastive_loss(
     positives = logits.gather(1, item_of[:, None]).squeeze(1) - margin / temperature.float()
     own = item_of[:, None] == torch.arange(len(items), device=items.device)
     negatives = logits.masked_fill(ignored | own, _NO_NEGATIVE)
-    against_items = F.softplus(negatives.logsumexp(dim=1) - positives)
-    against_queries = F.softplus(negatives.logsumexp(dim=0)[item_of] - positives)
+    rival_items, rival_queries = negatives.logsumexp(dim=1), negatives.logsumexp(dim=0)
+    for more in more_items:
+        logits = (queries.float() @ more.vectors.float().T / temperature.float()).masked_fill(
+            more.ignored, _NO_NEGATIVE
+        )
+        rival_items = torch.logaddexp(rival_items, logits.logsumexp(dim=1))
+    for more in more_queries:
+        logits = (more.vectors.float() @ items.float().T / temperature.float()).masked_fill(more.ignored, _NO_NEGATIVE)
+        rival_queries = torch.logaddexp(rival_queries, logits.logsumexp(dim=0))
+    against_items = F.softplus(rival_items - positives)
+    against_queries = F.softplus(rival_queries[item_of] - positives)
     weights = weights.float()
-    return ((against_items + against_queries) / 2 * weights).sum() / weights.sum().clamp(min=_TINY)
+    total_weight = weights.sum() if total_weight is None else total_weight
+    return ((against_items + against_queries) / 2 * weights).sum() / total_weight.clamp(min=_TINY)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from models.make.objectives.settings import ObjectiveSettings
 from models.make.text import CLS_ID
+
+# A named tuple of tensors, of which each has a row, or a list of any length, a query or an item.
+Facts = TypeVar("Facts", bound=tuple[Tensor, ...])
 
 
 class ItemFacts(NamedTuple):
@@ -74,9 +79,8 @@ class PairMasks(NamedTuple):
 def pair_masks(queries: QueryFacts, items: ItemFacts) -> PairMasks:
     """What is known of each query with each item; they may come from different batches."""
     clicked = listed_items(items.item_keys, queries.clicked_items, queries.clicked_counts)
-    same = same_product((queries.title_keys, queries.photo_keys), (items.title_keys, items.photo_keys))
     return PairMasks(
-        relevant=clicked | same,
+        relevant=clicked | same_product(queries, items),
         neighbors=listed_items(items.item_keys, queries.neighbor_items, queries.neighbor_counts),
         covered=covering_titles(queries.words, items.title_words),
     )
@@ -125,12 +129,19 @@ def _contains(words: Tensor, vocabulary: Tensor) -> Tensor:
     return found
 
 
-def same_product(of_rows: tuple[Tensor, Tensor], of_columns: tuple[Tensor, Tensor]) -> Tensor:
-    """(rows, columns) bool: equal title, or equal photo; a photo key of 0 means no photo and equals nothing.
+def same_product(rows: QueryFacts | ItemFacts, columns: QueryFacts | ItemFacts) -> Tensor:
+    """(rows, columns) bool: equal title, or equal photo; a photo key of 0 means no photo and equals nothing."""
+    same_photo = (rows.photo_keys[:, None] == columns.photo_keys) & (rows.photo_keys[:, None] != 0)
+    return (rows.title_keys[:, None] == columns.title_keys) | same_photo
 
-    Args:
-        of_rows, of_columns: title keys and photo keys, int64.
-    """
-    (row_titles, row_photos), (column_titles, column_photos) = of_rows, of_columns
-    same_photo = (row_photos[:, None] == column_photos) & (row_photos[:, None] != 0)
-    return (row_titles[:, None] == column_titles) | same_photo
+
+def joined(parts: Sequence[Facts]) -> Facts:
+    """Named tuples of tensors as one, row after row; rows of unequal width are padded with 0."""
+    return type(parts[0])(*(_stacked(tensors) for tensors in zip(*parts, strict=True)))
+
+
+def _stacked(tensors: Sequence[Tensor]) -> Tensor:
+    if tensors[0].ndim == 1:
+        return torch.cat(tensors)
+    widest = max(tensor.shape[1] for tensor in tensors)
+    return torch.cat([F.pad(tensor, (0, widest - tensor.shape[1])) for tensor in tensors])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Self
 
 import torch
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 from torch import Tensor
 
 
@@ -36,6 +37,17 @@ class ObjectiveSettings(BaseModel, extra="forbid"):
     )
     masked_share: float = Field(0.15, gt=0, le=1, description="Share of tokens that masked language modelling hides.")
     matching_weight: float = Field(0.0, ge=0, description="Query-product matching by a head, with hard negatives.")
+    gather_negatives: bool = Field(True, description="With several processes: all of them contrast as one batch.")
+    bank_items: int = Field(0, ge=0, description="Items of earlier steps that are negatives of queries too.")
+
+    @model_validator(mode="after")
+    def _the_bank_is_the_same_in_every_process(self) -> Self:
+        if self.bank_items and not self.gather_negatives:
+            raise ValueError(
+                "bank_items needs gather_negatives: every process keeps the items of all, so that a checkpoint of one "
+                "restores them all. Set bank_items to 0, or gather_negatives to true."
+            )
+        return self
 
     @property
     def heads(self) -> dict[str, bool]:

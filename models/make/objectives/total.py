@@ -2,58 +2,69 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from models.make.modeling_make import MakeOutput
 from models.make.objectives.batch import TrainingBatch
-from models.make.objectives.contrastive import contrastive_loss
+from models.make.objectives.contrastive import Negatives, contrastive_loss
+from models.make.objectives.gather import OtherRanks, gather_others, is_distributed
 from models.make.objectives.image_text import image_text_loss
 from models.make.objectives.masked_language import masked_language_loss
 from models.make.objectives.masks import same_product
 from models.make.objectives.matching import matching_loss
+from models.make.objectives.memory_bank import MemoryBank
 from models.make.objectives.settings import ObjectiveSettings
 
 
 def make_loss(
-    output: MakeOutput, batch: TrainingBatch, *, settings: ObjectiveSettings, margin: float
+    output: MakeOutput,
+    batch: TrainingBatch,
+    *,
+    settings: ObjectiveSettings,
+    margin: float,
+    bank: MemoryBank | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The weighted sum of all objectives.
 
     Args:
         output: what `MakeModel.forward` gave for the batch.
         margin: of the contrast of queries with products, as in `contrastive_loss`.
+        bank: further negatives of the queries; takes in the batch's items afterwards.
 
     Returns:
         The loss to minimise, and its unweighted parts by name; what weighs 0 has no part.
     """
+    others = gather_others(output, batch, settings) if settings.gather_negatives and is_distributed() else None
     ignored = batch.masks.ignored(settings)
-    queries, item, temperature, has_image = output.query_embedding, output.item, output.temperature, batch.has_image
     weights = settings.weights_of(batch.kinds)
-    of_all = {"item_of": batch.item_of, "weights": weights, "temperature": temperature, "ignored": ignored}
-    parts = {"query_item": contrastive_loss(queries, item.embedding, **of_all, margin=margin)}
+    of_all = {"ignored": ignored, "weights": weights, "others": others}
+    held = [] if bank is None else bank.negatives(batch.queries, settings)
+    parts = {"query_item": _query_contrast(output, batch, "embedding", **of_all, more_items=held, margin=margin)}
     total = parts["query_item"]
     if settings.query_photo_weight:
-        shown = has_image[batch.item_of]
-        parts["query_photo"] = contrastive_loss(
-            queries[shown],
-            item.image_embedding[has_image],
-            item_of=(has_image.cumsum(0) - 1)[batch.item_of[shown]],
-            weights=weights[shown],
-            temperature=temperature,
-            ignored=ignored[shown][:, has_image],
+        shown = batch.has_image[batch.item_of]
+        parts["query_photo"] = _query_contrast(
+            output,
+            batch,
+            "image_embedding",
+            ignored=ignored | ~batch.has_image | ~shown[:, None],
+            weights=weights * shown,
+            others=None if others is None else others.with_photo(),
         )
         total = total + settings.query_photo_weight * parts["query_photo"]
     if settings.query_title_weight:
-        parts["query_title"] = contrastive_loss(queries, item.title_embedding, **of_all)
+        parts["query_title"] = _query_contrast(output, batch, "title_embedding", **of_all)
         total = total + settings.query_title_weight * parts["query_title"]
     if settings.image_text_weight:
-        keys = batch.items.title_keys, batch.items.photo_keys
         parts["image_text"] = image_text_loss(
-            item.title_embedding,
-            item.image_embedding,
-            shown=has_image & batch.title_shown.any(dim=1),
-            same=same_product(keys, keys),
-            temperature=temperature,
+            output.item.title_embedding,
+            output.item.image_embedding,
+            shows_both=batch.shows_both,
+            same=same_product(batch.items, batch.items),
+            temperature=output.temperature,
+            others=others,
         )
         total = total + settings.image_text_weight * parts["image_text"]
     if settings.masked_language_weight:
@@ -62,4 +73,39 @@ def make_loss(
     if settings.matching_weight:
         parts["matching"] = matching_loss(output.matching_logits, output.matches)
         total = total + settings.matching_weight * parts["matching"]
+    if bank is not None and others is None:
+        bank.add(output.item.embedding, batch.items)
+    elif bank is not None:
+        bank.add(others.all_embeddings, others.all_items)
     return total, parts
+
+
+def _query_contrast(
+    output: MakeOutput,
+    batch: TrainingBatch,
+    vectors: str,
+    *,
+    ignored: Tensor,
+    weights: Tensor,
+    others: OtherRanks | None,
+    more_items: Sequence[Negatives] = (),
+    margin: float = 0.0,
+) -> Tensor:
+    """Contrast of queries with one of the vectors that `ItemOutput` has of each product."""
+    more = {"more_items": more_items}
+    if others is not None:
+        more = {
+            "more_items": [Negatives(others.item[vectors], others.items_ignored), *more_items],
+            "more_queries": [Negatives(others.query_embedding, others.queries_ignored)],
+            "total_weight": (weights.sum() + others.weights.sum()) / others.ranks,
+        }
+    return contrastive_loss(
+        output.query_embedding,
+        output.item[vectors],
+        item_of=batch.item_of,
+        weights=weights,
+        temperature=output.temperature,
+        ignored=ignored,
+        margin=margin,
+        **more,
+    )

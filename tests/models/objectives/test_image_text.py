@@ -25,7 +25,7 @@ def test_titles_and_photos_are_contrasted_among_products_that_show_both():
     shown = torch.tensor([True, True, False, True, True, True])
     same = torch.eye(6, dtype=torch.bool)
     same[0, 1] = same[1, 0] = True
-    loss = image_text_loss(titles, photos, shown=shown, same=same, temperature=TAU)
+    loss = image_text_loss(titles, photos, shows_both=shown, same=same, temperature=TAU)
     assert loss.item() == pytest.approx(slow_loss(titles, photos, shown=shown, same=same), rel=1e-5)
 
 

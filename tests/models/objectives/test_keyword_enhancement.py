@@ -29,7 +29,6 @@ def neighbor(query: int) -> int:
 
 def made_batch(*, similar: bool) -> tuple[list[int], TrainingBatch]:
     """All products with the queries that clicked them, and, where wanted, those queries' neighbours."""
-    items = torch.arange(PAIRS * ITEMS_OF_PAIR)
     asked = []  # (query, product, kind, what the log clicked, what similar queries clicked)
     for query in range(2 * PAIRS):
         for item in sorted(clicked(query)):

@@ -62,19 +62,22 @@ def find_training_set(lake: Lake, training_set_id: str | None, date: dt.date) ->
     return row
 
 
-def train_and_store(settings_json: str, models_uri: str) -> str:
-    """What each worker runs: train, and on rank 0 put the model folder into the lake under its version.
+def train_and_store(settings_json: str, models_uri: str, runs_uri: str) -> str:
+    """What each worker runs: train, and on rank 0 put the model folder and its curves into the lake.
 
     Args:
         settings_json: `TrainSettings` as JSON; its output folder is this machine's own.
         models_uri: The lake's folder of models, as fsspec names it.
+        runs_uri: Likewise the folder of curves: `<model_version>.jsonl` is the progress file, and the folder
+            `<model_version>` holds TensorBoard's event files.
 
     Returns:
         `TrainResult` as JSON.
     """
     settings = TrainSettings.model_validate_json(settings_json)
     scratch = Path(tempfile.mkdtemp(prefix="make-model-"))
-    settings = settings.model_copy(update={"output": str(scratch / "model")})
+    outputs = {"output": str(scratch / "model"), "tensorboard_folder": str(scratch / "tensorboard")}
+    settings = settings.model_copy(update=outputs)
     result = train(settings)
     if int(os.environ.get("RANK", "0")) == 0:
         fs, root = fsspec.core.url_to_fs(models_uri)
@@ -82,8 +85,20 @@ def train_and_store(settings_json: str, models_uri: str) -> str:
         if not fs.exists(f"{target}/manifest.json"):
             fs.makedirs(root, exist_ok=True)
             fs.put(settings.output, target, recursive=True)
+        _store_curves(settings, f"{runs_uri}/{result.model_version}")
     shutil.rmtree(scratch)
     return result.model_dump_json()
+
+
+def _store_curves(settings: TrainSettings, uri: str) -> None:
+    """Put the progress file to `<uri>.jsonl` and TensorBoard's event files below `uri`, instead of earlier ones."""
+    fs, target = fsspec.core.url_to_fs(uri)
+    if fs.exists(target):
+        fs.rm(target, recursive=True)
+    fs.makedirs(target)
+    for path in Path(settings.tensorboard_folder).iterdir():
+        fs.put_file(str(path), f"{target}/{path.name}")
+    fs.put_file(settings.progress_file, f"{target}.jsonl")
 
 
 def _distributor(spark: SparkSession, workers: int) -> TorchDistributor:
@@ -136,7 +151,7 @@ def run(job: JobRun, options: Options) -> None:
     )
     with job.stage("train"), job.progress("training", 1.0, lambda: _share_done(progress_file)):
         answer = _distributor(spark, options.workers).run(
-            train_and_store, settings.model_dump_json(), lake.path("models")
+            train_and_store, settings.model_dump_json(), lake.path("models"), lake.path("training_runs")
         )
     result = TrainResult.model_validate_json(answer)
     for name, value in result.metrics.items():

@@ -258,8 +258,8 @@ class MakeModel(PreTrainedModel):
             # A blank photo, masked below, keeps every weight in the graph: data-parallel training needs that.
             rows, pixels = rows.new_zeros(1), torch.zeros_like(pixel_values[:1])
         if self.training and len(rows) == 1:
-            rows, pixels = rows.repeat(2), pixels.repeat(2, 1, 1, 1)  # batch norm refuses a single value a channel
-        photos = self.image_encoder(pixels)
+            pixels = pixels.repeat(2, 1, 1, 1)  # batch norm refuses a single value a channel
+        photos = self.image_encoder(pixels)[: len(rows)]
         states = photos.new_zeros(len(has_image), *photos.shape[1:]).index_copy(0, rows, photos)
         return torch.where(has_image[:, None, None], states, 0.0)
 

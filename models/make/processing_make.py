@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from models.make.configuration_make import MakeConfig
@@ -232,7 +232,11 @@ def train_wordpiece(texts: Iterable[str], *, vocab_size: int) -> PreTrainedToken
     """A WordPiece tokenizer over normalised texts whose alphabet is seeded, with BERT's special tokens."""
     tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL_TOKENS["unk_token"]))
     tokenizer.normalizer = normalizers.BertNormalizer(strip_accents=False, lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    # BERT's own rule isolates punctuation, yet leaves an emoji in its word, all of which would be unknown then.
+    symbol = Regex(r"[^\w\s]")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.BertPreTokenizer(), pre_tokenizers.Split(symbol, behavior="isolated")]
+    )
     tokenizer.decoder = decoders.WordPiece()
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,10 @@ class Process:
             return model
         on_gpu = self.device.type == "cuda"
         return nn.parallel.DistributedDataParallel(model, device_ids=[self.device.index] if on_gpu else None)
+
+    def unsynchronised(self, model: nn.Module) -> AbstractContextManager[None]:
+        """Within it a model that `wrap` gave keeps its gradients to itself, to be averaged with those to come."""
+        return nullcontext() if self.world_size == 1 else model.no_sync()
 
     def from_first(self, value: Any) -> Any:
         """Rank 0's value, on every rank; all ranks must call."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from models.make.objectives import ObjectiveSettings
 
@@ -32,7 +32,15 @@ class TrainSettings(BaseModel, extra="forbid"):
     validation_items: int = Field(
         8192, ge=1, description="Items searched: all that are relevant, filled up with others of the pool."
     )
+    patience: int | None = Field(
+        None, ge=1, description="Validations in a row without a better score that end training; None: none do."
+    )
     batch_size: int = Field(512, ge=2, description="Products a step and process.")
+    micro_batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="Products that go through the encoders at once; the loss still contrasts the batch. None: all.",
+    )
     title_queries: int = Field(1, ge=0, description="Queries made of a product's title, beside those of the log.")
     learning_rate: float = Field(2e-3, gt=0, description="Peak; reached after the warm-up, then a cosine to 0.")
     warmup: float = Field(0.05, ge=0, lt=1, description="Share of training that warms up.")
@@ -52,6 +60,10 @@ class TrainSettings(BaseModel, extra="forbid"):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Of the encoders in training; auto: bfloat16 where the hardware multiplies it natively."
     )
+    checkpoint_activations: bool = Field(
+        False, description="Compute the layers' activations again in the backward pass instead of keeping them."
+    )
+    compile: bool = Field(False, description="Compile transformers and photo encoder with torch.compile.")
     objectives: ObjectiveSettings = Field(default_factory=ObjectiveSettings)
 
     title_dropout: float = Field(0.15, ge=0, lt=1, description="Share of titles withheld, of products with a photo.")
@@ -74,13 +86,27 @@ class TrainSettings(BaseModel, extra="forbid"):
         None, ge=1, description="CPU threads a process computes with; None shares the machine's."
     )
     progress_file: str | None = Field(None, description="JSON lines: a line every few steps and each validation.")
+    tensorboard_folder: str | None = Field(None, description="The same lines as TensorBoard's event files.")
     progress_every: int = Field(10, ge=1, description="Steps between lines of progress.")
+
+    @model_validator(mode="after")
+    def _refuse_heads_in_parts(self) -> Self:
+        heads = {"matching_weight": self.objectives.matching_weight}
+        heads["masked_language_weight"] = self.objectives.masked_language_weight
+        weighing = [name for name, weight in heads.items() if weight]
+        if self.micro_batch_size is not None and weighing:
+            raise ValueError(
+                f"micro_batch_size goes with objectives of vectors alone, and {' and '.join(weighing)} reads encoder "
+                "states, which are not kept: set it to 0, or micro_batch_size to None."
+            )
+        return self
 
 
 # What may differ between a killed run and the one that goes on.
 NOT_OF_THE_RUN = {
     "output",
     "progress_file",
+    "tensorboard_folder",
     "progress_every",
     "checkpoint_folder",
     "checkpoint_minutes",

@@ -22,8 +22,10 @@ from models.make.objectives import MemoryBank, TrainingBatch, make_loss, mask_te
 from models.make.processing_make import MakeProcessor
 from models.training.card import model_card
 from models.training.checkpoint import save_model_folder
+from models.training.computation import checkpoint_activations, compile_encoders
 from models.training.data import TrainingData, drop_modalities
 from models.training.distributed import Process, joined_process, multiplies_bfloat16
+from models.training.micro_batches import EncoderInputs, cached_backward, micro_batches
 from models.training.optimization import WeightAverage, learning_rate_share, make_optimizer, set_learning_rate
 from models.training.progress import ProgressLog
 from models.training.reader import AddedQueries
@@ -55,6 +57,7 @@ _COUNTERS = (
     "rows_read",
     "rows_expected",
     "best_score",
+    "without_gain",
 )
 
 
@@ -92,12 +95,16 @@ class Trainer:
             self.resumed_from = self.checkpoints.load()
         self.config, self.processor = self._prepare_text(training_set)
         self.model = MakeModel(self.config).to(process.device)
-        self.parallel_model = process.wrap(self.model)
-        self.optimizer = make_optimizer(self.model, settings)
+        if settings.checkpoint_activations:
+            checkpoint_activations(self.model)
         # Rank 0 alone validates and saves, so it alone averages.
         averages = settings.ema_decay > 0 and process.is_first
         self.average = WeightAverage(self.model, settings.ema_decay) if averages else None
         self.candidate = self.average.model if averages else self.model  # what is validated and saved
+        if settings.compile:
+            compile_encoders(self.model)
+        self.parallel_model = process.wrap(self.model)
+        self.optimizer = make_optimizer(self.model, settings)
         self.data = TrainingData(
             training_set / "train",
             self.processor,
@@ -122,7 +129,10 @@ class Trainer:
         self.validation = None
         if process.is_first:
             self.validation = Validation(training_set, self.encoder, max_items=settings.validation_items)
-        self.progress_log = ProgressLog(settings.progress_file if process.is_first else None)
+            if settings.patience is not None and not self.validation.queries:
+                raise ValueError(f"{training_set} holds no products out: train without patience, which waits for them.")
+        told = (settings.progress_file, settings.tensorboard_folder) if process.is_first else (None, None)
+        self.progress_log = ProgressLog(*told)
         self.checkpointed_at = 0.0  # monotonic seconds
         self.total_steps = settings.epochs * self.data.steps_per_epoch
         if settings.max_steps is not None:
@@ -133,6 +143,7 @@ class Trainer:
         self.waited = self.validated = 0.0  # seconds
         self.queries = self.rows_read = self.rows_expected = 0
         self.best_score = 0.0
+        self.without_gain = 0  # validations since the best one
         self.kept: tuple[dict[str, Any], dict[str, float]] | None = None
 
     def _prepare_text(self, training_set: Path) -> tuple[MakeConfig, MakeProcessor]:
@@ -164,6 +175,8 @@ class Trainer:
             while self.epoch < self.settings.epochs and self._train_epoch():
                 self._check_rows()
                 self._validate_when_due()
+                if self._is_patience_spent():
+                    break
                 self.epoch, self.steps_in_epoch = self.epoch + 1, 0
         finally:
             self.data.close()
@@ -204,6 +217,7 @@ class Trainer:
             "seconds": time.monotonic() - self.started,
             "kept_metrics": kept_metrics,
             "processor": self.processor.to_files(),
+            "progress": self.progress_log.lines,
         }
         self.checkpoints.save(self.step, Checkpoint(tensors, state))
         self.checkpointed_at = time.monotonic()
@@ -221,6 +235,7 @@ class Trainer:
         self.started -= checkpoint.state["seconds"]
         if checkpoint.state["kept_metrics"] is not None:
             self.kept = (under_prefix(checkpoint.tensors, "kept."), checkpoint.state["kept_metrics"])
+        self.progress_log.restore(checkpoint.state["progress"])
         self.progress_log.write("resumed", **self._speed())
 
     def _progress(self) -> float:
@@ -252,14 +267,7 @@ class Trainer:
         share = learning_rate_share(progress, warmup=settings.warmup)
         set_learning_rate(self.optimizer, settings.learning_rate * share)
         self.optimizer.zero_grad(set_to_none=True)
-        loss, parts = make_loss(
-            self._forward(batch, generator),
-            batch,
-            settings=settings.objectives,
-            margin=self.config.margin,
-            bank=self.bank,
-        )
-        loss.backward()
+        loss, parts = self._backward(batch, generator, seed)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
         if not torch.isfinite(norm):
             raise RuntimeError(
@@ -272,17 +280,40 @@ class Trainer:
             self.average.update(self.model, self.step)
         self.queries += len(batch.item_of)
         if self.step % settings.progress_every == 0:
-            self.progress_log.write("step", share_done=progress, **self._speed(), **_floats({"loss": loss, **parts}))
+            figures = {"share_done": progress, "seconds_left": self._seconds_left(progress)}
+            self.progress_log.write("step", **figures, **self._speed(), **_floats({"loss": loss, **parts}))
 
-    def _forward(self, batch: TrainingBatch, generator: torch.Generator) -> MakeOutput:
+    def _backward(
+        self, batch: TrainingBatch, generator: torch.Generator, seed: int
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Compute the gradient of a step; its loss, and the loss's parts."""
+        objectives = self.settings.objectives
+
+        def loss_of(output: MakeOutput) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+            return make_loss(output, batch, settings=objectives, margin=self.config.margin, bank=self.bank)
+
+        inputs = micro_batches(batch, self.settings.micro_batch_size or len(batch))
+        if len(inputs) > 1:
+            return cached_backward(
+                inputs,
+                forward=self._forward,
+                loss_of=loss_of,
+                seed=seed,
+                unsynchronised=lambda: self.process.unsynchronised(self.parallel_model),
+            )
+        draw_pairs = pair_drawer(batch, objectives, generator=generator)
+        loss, parts = loss_of(self._forward(inputs[0], masked=batch.masked, draw_pairs=draw_pairs))
+        loss.backward()
+        return loss, parts
+
+    def _forward(self, inputs: EncoderInputs, **of_heads: Any) -> MakeOutput:
         with torch.autocast(self.process.device.type, torch.bfloat16, enabled=self.use_bfloat16):
             return self.parallel_model(
-                query_ids=batch.query_ids,
-                title_ids=batch.title_ids,
-                pixel_values=self.processor.normalize_pixels(batch.pixels),
-                has_image=batch.has_image,
-                masked=batch.masked,
-                draw_pairs=pair_drawer(batch, self.settings.objectives, generator=generator),
+                query_ids=inputs.query_ids,
+                title_ids=inputs.title_ids,
+                pixel_values=self.processor.normalize_pixels(inputs.pixels),
+                has_image=inputs.has_image,
+                **of_heads,
             )
 
     def _timed(self, batches: Iterator[TrainingBatch]) -> Iterator[TrainingBatch]:
@@ -309,6 +340,11 @@ class Trainer:
             "temperature": self.model.temperature.item(),
         }
 
+    def _seconds_left(self, progress: float) -> float:
+        """What the rest takes at the pace so far, validations included; `progress` is that before this step."""
+        done = max(progress, self.step / self.total_steps)
+        return (time.monotonic() - self.started) * (1.0 - done) / done
+
     def _check_rows(self) -> None:
         """Compare what all ranks read in this epoch with the footers: Petastorm has lost row groups before."""
         read = int(self.process.total(self.data.rows_read))
@@ -326,6 +362,11 @@ class Trainer:
             self.validated_at = progress
             self._validate()
 
+    def _is_patience_spent(self) -> bool:
+        """Whether the last so many validations, by rank 0's count, brought no better score."""
+        patience = self.settings.patience
+        return patience is not None and self.process.from_first(self.without_gain) >= patience
+
     def _validate(self) -> None:
         """Measure the held-out products on rank 0, and keep the weights unless earlier ones were better.
 
@@ -341,6 +382,7 @@ class Trainer:
         self.validated += time.monotonic() - began
         self.validated_step = self.step
         score, error = metrics.get(SELECTED_BY, 0.0), metrics.get(f"{SELECTED_BY}_error", 0.0)
+        self.without_gain = 0 if score > self.best_score else self.without_gain + 1
         self.best_score = max(score, self.best_score)
         if score >= self.best_score - error:
             self.kept = (copy.deepcopy(self.candidate.state_dict()), {**metrics, "best_step": self.step})
@@ -370,6 +412,7 @@ class Trainer:
             if self.checkpoints is not None:
                 self.checkpoints.remove()
             self.progress_log.write("finished", model_version=result.model_version, **metrics)
+            self.progress_log.close()
         return self.process.from_first(result)
 
 

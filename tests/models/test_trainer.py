@@ -81,6 +81,7 @@ def test_progress_lines_say_how_far_how_fast_and_what_waits(trained):
         "products_per_second",
         "queries_per_second",
         "data_wait_share",
+        "seconds_left",
         "loss",
         "query_item",
         "query_photo",
@@ -89,6 +90,7 @@ def test_progress_lines_say_how_far_how_fast_and_what_waits(trained):
     assert expected <= set(steps[0])
     assert [event["share_done"] for event in steps] == sorted(event["share_done"] for event in steps)
     assert steps[-1]["loss"] < steps[0]["loss"]
+    assert steps[0]["seconds_left"] > steps[-1]["seconds_left"] == 0
     validations = [event for event in events if event["event"] == "validation"]
     best = max(event["recall_at_10"] for event in validations)
     kept = next(event for event in validations if event["steps"] == result.metrics["validation_best_step"])
@@ -117,6 +119,13 @@ def test_training_stops_after_its_steps_within_an_epoch_and_at_the_end_of_one(tr
     for steps in (4, 6, 8):  # an epoch has 6
         result = train(settings(training_set, tmp_path, epochs=100, max_steps=steps))
         assert result.metrics["steps"] == result.metrics["total_steps"] == steps
+
+
+def test_training_ends_when_its_patience_is_spent(training_set, tmp_path):
+    """At no learning rate, and without batch norm, no validation is better than the first."""
+    frozen = {"learning_rate": 1e-12, "overrides": {**SMALL, "use_image": False}}
+    result = train(settings(training_set, tmp_path, epochs=50, validations=50, patience=2, **frozen))
+    assert result.metrics["steps"] == 3 * 6
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ def test_training_stops_after_its_steps_within_an_epoch_and_at_the_end_of_one(tr
 def test_training_ends_when_its_patience_is_spent(training_set, tmp_path):
     """At no learning rate, and without batch norm, no validation is better than the first."""
     frozen = {"learning_rate": 1e-12, "overrides": {**SMALL, "use_image": False}}
-    result = train(settings(training_set, tmp_path, epochs=50, validations=50, patience=2, **frozen))
+    result = train(settings(training_set, tmp_path, epochs=50, validations=100, patience=2, **frozen))
     assert result.metrics["steps"] == 3 * 6
 
 

@@ -20,6 +20,7 @@ class MakeConfig(PreTrainedConfig):
     shared_text_encoder: bool = False  # one encoder for queries and titles instead of two
     vocab_size: int = 32768  # hash buckets of "subwords"; the largest WordPiece vocabulary of "bert"
     pieces_per_word: int = 24  # "subwords" only: ids that one word may have
+    word_context: bool = True  # "subwords" only: words of a title see their place and each other
     hidden_size: int = 128
     num_hidden_layers: int = 6  # "bert" only
     num_attention_heads: int = 4

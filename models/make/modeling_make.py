@@ -20,16 +20,22 @@ from models.make.matching_head import MatchingHead, MatchingPairs
 from models.make.modal_adaptation import AttentionPool, FeedForward, ModalAdaptation
 from models.make.single_stream import SingleStream
 from models.make.text import PADDING_ID
+from models.make.word_context import WordContext
 
 
 class SubwordTextEncoder(nn.Module):
-    """A bag of hashed pieces a word, and one perceptron over each word: no word sees another but through pooling."""
+    """A bag of hashed pieces a word, and one perceptron over each word; words meet in pooling, and in a context if any.
 
-    def __init__(self, config: MakeConfig) -> None:
+    Args:
+        in_context: whether each word sees its place and the others, as `WordContext` says.
+    """
+
+    def __init__(self, config: MakeConfig, *, in_context: bool) -> None:
         super().__init__()
         self.pieces = nn.EmbeddingBag(config.vocab_size, config.hidden_size, mode="mean", padding_idx=PADDING_ID)
         nn.init.normal_(self.pieces.weight, std=config.initializer_range)
         self.norm = nn.LayerNorm(config.hidden_size)
+        self.context = WordContext(config) if in_context else None
         self.feed_forward = FeedForward(config.hidden_size, config.intermediate_size)
 
     def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -37,6 +43,8 @@ class SubwordTextEncoder(nn.Module):
         mask = ids[..., 0] != PADDING_ID
         # Only real words are looked up: most of a padded batch is padding.
         words = self.norm(self.pieces(ids[mask]))
+        if self.context is not None:
+            words = self.context(words, mask)
         words = words + self.feed_forward(words)
         states = words.new_zeros(*mask.shape, words.shape[-1])
         states[mask] = words
@@ -77,7 +85,11 @@ class BertTextEncoder(nn.Module):
         return self.masked_language_head(states[chosen], self.bert.embeddings.word_embeddings.weight)
 
 
-TEXT_ENCODERS = {"subwords": SubwordTextEncoder, "bert": BertTextEncoder}
+def create_text_encoder(config: MakeConfig, *, of_titles: bool) -> nn.Module:
+    """An encoder that a configuration names; queries, whose words come in any order, need no context."""
+    if config.text_encoder == "bert":
+        return BertTextEncoder(config)
+    return SubwordTextEncoder(config, in_context=of_titles and config.word_context)
 
 
 class ImageEncoder(nn.Module):
@@ -178,10 +190,9 @@ class MakeModel(PreTrainedModel):
 
     def __init__(self, config: MakeConfig) -> None:
         super().__init__(config)
-        text_encoder = TEXT_ENCODERS[config.text_encoder]
-        self.query_encoder = text_encoder(config)
+        self.query_encoder = create_text_encoder(config, of_titles=config.shared_text_encoder)
         # When shared there is no second module, so that nothing is tied, saved twice or counted twice.
-        self.own_title_encoder = None if config.shared_text_encoder else text_encoder(config)
+        self.own_title_encoder = None if config.shared_text_encoder else create_text_encoder(config, of_titles=True)
         self.query_pool = (
             AttentionPool(config.hidden_size, config.num_attention_heads) if config.text_encoder == "subwords" else None
         )

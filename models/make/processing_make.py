@@ -20,7 +20,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import PreTrainedTokenizerFast
 
 from models.make.configuration_make import MakeConfig
-from models.make.text import CLS_ID, PADDING_ID, hash_piece, hashed_word, normalize_text, split_words
+from models.make.text import CLS_ID, PADDING_ID, hashed_word, normalize_text, split_words
 
 PROCESSOR_FILE = "processor_config.json"
 # Characters that are known whatever the training texts hold, so that a new accent does not turn a word into [UNK].
@@ -117,7 +117,7 @@ class MakeProcessor:
         words = split_words(text)[: max_tokens - 1]
         sizes = {"buckets": self.vocab_size, "pieces": self.pieces_per_word}
         rows = [_begin_row(self.pieces_per_word)]
-        rows += [_word_row(word, before, **sizes) for before, word in zip(["", *words], words, strict=False)]
+        rows += [_word_row(word, **sizes) for word in words]
         return np.frombuffer(b"".join(rows), dtype=np.int32).reshape(-1, self.pieces_per_word)
 
     @staticmethod
@@ -199,13 +199,11 @@ def _begin_row(pieces: int) -> bytes:
 
 
 @lru_cache(maxsize=1 << 17)
-def _word_row(word: str, before: str, *, buckets: int, pieces: int) -> bytes:
-    """The int32 ids of one word of a text: its own, that of it with the word before, those of its character grams."""
-    own, *grams = hashed_word(word, buckets=buckets, max_pieces=pieces - 1)
-    # The pair with the word before keeps what order says: "dress shoes" is no dress.
-    pair = hash_piece(f"{before} {word}", buckets=buckets)
+def _word_row(word: str, *, buckets: int, pieces: int) -> bytes:
+    """The int32 ids of one word of a text: its own, then those of its character grams."""
+    ids = hashed_word(word, buckets=buckets, max_pieces=pieces)
     row = np.full(pieces, PADDING_ID, dtype=np.int32)
-    row[: len(grams) + 2] = (own, pair, *grams)
+    row[: len(ids)] = ids
     return row.tobytes()
 
 

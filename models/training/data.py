@@ -14,6 +14,7 @@ from torch import Tensor
 from models.make.objectives import ItemFacts, QueryFacts, TrainingBatch, pair_masks
 from models.make.processing_make import MakeProcessor
 from models.make.text import PADDING_ID
+from models.training.mixing import MixingBuffer
 from models.training.reader import AddedQueries, DecodedPhotos, Row, RowReader, split_ragged
 
 
@@ -46,6 +47,7 @@ class TrainingData:
         added: queries that the rows do not hold.
         batch_size: rows a step and rank; lowered to the rows that a rank has in an epoch when those are fewer.
         shuffle_rows: rows that are mixed with each other; a whole epoch when it has fewer.
+        group_rows: rows with a word in common that are drawn together, at most; 1 draws single rows.
         photo_memory: bytes of decoded photos that are kept from epoch to epoch.
 
     Raises:
@@ -61,6 +63,7 @@ class TrainingData:
         added: AddedQueries,
         batch_size: int,
         shuffle_rows: int,
+        group_rows: int,
         seed: int,
         rank: int,
         world_size: int,
@@ -79,7 +82,7 @@ class TrainingData:
         self.steps_per_epoch = self.size.rows // (self.batch_size * world_size)
         self._folder, self._processor, self._added = folder, processor, added
         self._photos = DecodedPhotos(processor, max_bytes=photo_memory)
-        self._shuffle_rows, self._seed = shuffle_rows, seed
+        self._shuffle_rows, self._group_rows, self._seed = shuffle_rows, group_rows, seed
         self._rank, self._world_size, self._decode_threads = rank, world_size, decode_threads
         self._opened: tuple[int, RowReader] | None = None
         self.rows_read = 0
@@ -97,14 +100,14 @@ class TrainingData:
         """
         random = np.random.default_rng([self._seed, epoch, self._rank])
         self.rows_read = 0
-        buffer: list[Row] = []
+        buffer = MixingBuffer(self._group_rows, random)
         steps = 0
         reader = self._open(epoch)
         for rows in reader:
             self.rows_read += len(rows)
             buffer.extend(rows)
             while len(buffer) >= self._shuffle_rows + self.batch_size and steps < self.steps_per_epoch:
-                drawn = _draw(buffer, self.batch_size, random)
+                drawn = buffer.draw(self.batch_size)
                 if steps >= skip:
                     yield self._collate(drawn)
                 steps += 1
@@ -112,11 +115,11 @@ class TrainingData:
         self._opened = None
         if not last:
             self._open(epoch + 1)  # reads ahead while the buffer is used up
-        spare = list(buffer)
+        spare = buffer.rows()
         while steps < self.steps_per_epoch:
             while len(buffer) < self.batch_size:
                 buffer.extend(spare)
-            drawn = _draw(buffer, self.batch_size, random)
+            drawn = buffer.draw(self.batch_size)
             if steps >= skip:
                 yield self._collate(drawn)
             steps += 1
@@ -188,16 +191,6 @@ class TrainingData:
 def _joined(rows: list[Row], name: str, kind: type[np.integer]) -> Tensor:
     """What the rows hold under a name, one after the other, as int64."""
     return torch.from_numpy(np.frombuffer(b"".join(getattr(row, name) for row in rows), kind).astype(np.int64))
-
-
-def _draw(buffer: list[Row], count: int, random: np.random.Generator) -> list[Row]:
-    """Take `count` rows at random out of the buffer."""
-    drawn = []
-    for _ in range(count):
-        place = int(random.integers(len(buffer)))
-        buffer[place], buffer[-1] = buffer[-1], buffer[place]
-        drawn.append(buffer.pop())
-    return drawn
 
 
 def drop_modalities(

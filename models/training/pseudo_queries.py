@@ -1,38 +1,63 @@
-"""Queries made of titles, so that products which the log never showed are asked for too."""
+"""Queries made of a product's own words, so that combinations which the log never asked for are asked for too."""
 
+import zlib
+from collections.abc import Sequence
 from random import Random
 from typing import NamedTuple
 
 from models.make.text import split_terms
 
 MAX_TERMS = 4
+# Sellers begin with what a product is; what comes after so many terms is often stuffed in to be found.
+TITLE_TERMS = 7
 # Share of titles, of those that may, that lose the terms drawn first: then the photo alone tells what is asked for.
 WITHHELD = 0.5
 
 
 class PseudoQueries(NamedTuple):
-    """Queries for a product, and the title under which the product has to be found."""
+    """What is drawn for a product in an epoch.
+
+    Attributes:
+        queries: of its terms.
+        title: under which the product has to be found.
+        term_key: of one of its terms; products without any share one.
+    """
 
     queries: list[str]
     title: str
+    term_key: int
 
 
-def draw_queries(title: str, *, count: int, withhold: bool, seed: int, item_key: int) -> PseudoQueries:
-    """Queries of one to four terms of the title, drawn at random and in the title's order; none without any term.
+def product_terms(title: str, asked: Sequence[str]) -> list[str]:
+    """The words that describe a product, each once: those that its title begins with, and those that clicks came from.
 
     Args:
         title: as the seller wrote it.
+        asked: the queries whose clicks led to the product.
+    """
+    of_title = split_terms(title)[:TITLE_TERMS]
+    return list(dict.fromkeys([*of_title, *(term for query in asked for term in split_terms(query))]))
+
+
+def draw_queries(
+    title: str, terms: Sequence[str], *, count: int, withhold: bool, seed: int, item_key: int
+) -> PseudoQueries:
+    """Queries of one to four of a product's terms, drawn at random in any order; none without any term.
+
+    Args:
+        title: as the seller wrote it.
+        terms: of the product, as `product_terms` gives them.
         count: how many queries.
         withhold: whether the title may lose the terms of the first query, which happens to every second one.
         seed: decides the draw together with `item_key`, whatever was drawn before.
         item_key: 64-bit key of the product.
     """
-    terms = split_terms(title)
     random = Random(seed << 64 | item_key % 2**64)  # noqa: S311 - drawn by the thousand, and no secret
+    term_key = zlib.crc32(random.choice(terms).encode()) if terms else -1
     queries, shown = [], title
     for place in range(count if terms else 0):
-        drawn = set(random.sample(range(len(terms)), k=min(len(terms), random.randint(1, MAX_TERMS))))
-        queries.append(" ".join(terms[position] for position in sorted(drawn)))
+        drawn = random.sample(terms, k=min(len(terms), random.randint(1, MAX_TERMS)))
+        queries.append(" ".join(drawn))
         if place == 0 and withhold and random.random() < WITHHELD:
-            shown = " ".join(term for position, term in enumerate(terms) if position not in drawn)
-    return PseudoQueries(queries, shown)
+            shown = " ".join(term for term in split_terms(title) if term not in drawn)
+    return PseudoQueries(queries, shown, term_key)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from petastorm.transform import TransformSpec
 
 from models.make.objectives import QueryKind
 from models.make.processing_make import MakeProcessor
-from models.training.pseudo_queries import draw_queries
+from models.training.pseudo_queries import draw_queries, product_terms
 
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"petastorm\.")  # about old calls to pyarrow
 
@@ -64,6 +64,7 @@ class Row(NamedTuple):
     item_key: int
     title_key: int
     photo_key: int  # 0 without a photo
+    term_key: int  # of one of its words, another in every epoch
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class AddedQueries:
     """Queries of a product beside those whose clicks led to it.
 
     Attributes:
-        of_title: how many are made of its title.
+        of_title: how many are made of its own words.
         similar: whether a neighbour of each of the log's queries is one too.
     """
 
@@ -147,8 +148,8 @@ class RowReader:
             transform_spec=TransformSpec(
                 self._transform,
                 edit_fields=[
-                    (name, np.int64 if kind == "int" else np.bytes_, (), False)
-                    for name, kind in Row.__annotations__.items()
+                    (name, np.int64 if kind is int else np.bytes_, (), False)
+                    for name, kind in get_type_hints(Row).items()
                 ],
                 selected_fields=list(Row._fields),
             ),
@@ -156,10 +157,11 @@ class RowReader:
 
     def _transform(self, rows: pd.DataFrame) -> pd.DataFrame:
         photos = self._photos.decode(rows["photo"].tolist(), rows["photo_key"].tolist(), self._pool)
-        asked, titles = [], []
+        asked, titles, term_keys = [], [], []
         for row, photo in zip(rows.itertuples(), photos, strict=True):
             made = draw_queries(
                 row.title,
+                product_terms(row.title, row.queries),
                 count=self._added.of_title,
                 # What the log asks for keeps its whole title, in which its shoppers' words are to be found.
                 withhold=photo is not None and len(row.queries) == 0,
@@ -168,6 +170,7 @@ class RowReader:
             )
             asked.append([*_queries_of_log(row, similar=self._added.similar), *map(_query_of_title, made.queries)])
             titles.append(made.title)
+            term_keys.append(made.term_key)
         tokens = iter(self._processor.tokenize_queries([query.text for queries in asked for query in queries]))
         query_tokens = [[next(tokens) for _ in queries] for queries in asked]
         clicked, neighbors = ([[query[place] for query in queries] for queries in asked] for place in (2, 3))
@@ -188,6 +191,7 @@ class RowReader:
                 "item_key": rows["item_key"].to_numpy(),
                 "title_key": rows["title_key"].to_numpy(),
                 "photo_key": rows["photo_key"].to_numpy() * np.array([photo is not None for photo in photos]),
+                "term_key": term_keys,
             }
         )
 

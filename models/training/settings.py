@@ -41,7 +41,7 @@ class TrainSettings(BaseModel, extra="forbid"):
         ge=1,
         description="Products that go through the encoders at once; the loss still contrasts the batch. None: all.",
     )
-    title_queries: int = Field(1, ge=0, description="Queries made of a product's title, beside those of the log.")
+    title_queries: int = Field(1, ge=0, description="Queries made of a product's own words, beside the log's.")
     learning_rate: float = Field(2e-3, gt=0, description="Peak; reached after the warm-up, then a cosine to 0.")
     warmup: float = Field(0.05, ge=0, lt=1, description="Share of training that warms up.")
     weight_decay: float = Field(
@@ -77,6 +77,9 @@ class TrainSettings(BaseModel, extra="forbid"):
     checkpoint_minutes: float = Field(5.0, ge=0, description="Minutes from one checkpoint to the next.")
 
     seed: int = Field(0, ge=0)
+    group_rows: int = Field(
+        8, ge=1, description="Products drawn together because they share a word, which makes hard negatives; 1: none."
+    )
     shuffle_rows: int = Field(4096, ge=1, description="Rows that are mixed with each other.")
     num_workers: int = Field(2, ge=1, description="Threads a process that decode photos.")
     photo_memory_mb: int = Field(

@@ -115,6 +115,7 @@ class Trainer:
             ),
             batch_size=settings.batch_size,
             shuffle_rows=settings.shuffle_rows,
+            group_rows=settings.group_rows,
             seed=settings.seed,
             rank=process.rank,
             world_size=process.world_size,

@@ -48,6 +48,7 @@ CELLS = (
     Cell("Keyword Enhancement: (b) alone", objectives={"neighbor_mask": False, **_NEIGHBORS}),
     Cell("Keyword Enhancement: (a) and (b)", objectives=_NEIGHBORS),
     Cell("no queries made of titles", training={"title_queries": 0}),
+    Cell("memory bank", objectives={"bank_items": 4096}),
     Cell("matching head", objectives={"matching_weight": 0.5}),
     Cell("BERT-style text", model=_BERT),
     # To be read beside the one above: subwords have no masked language modelling.

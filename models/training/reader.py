@@ -104,58 +104,30 @@ class DecodedPhotos:
         return found
 
 
-class RowReader:
-    """One epoch of one rank's rows, read ahead by Petastorm in a thread of its own.
-
-    Petastorm shards by row group and keeps its order reproducible with one worker only; so there is one, and the photos
-    of a row group are decoded in threads that keep their order.
+class RowTransform:
+    """What becomes of the rows of a row group: queries are made, texts tokenized, photos decoded.
 
     Args:
-        folder: a split of a training set.
         added: queries that the rows do not hold.
         photos: decodes, and may hold what an earlier epoch has decoded.
-        seed: decides the order of row groups, the order inside each, and the queries made of titles.
-        rank, world_size: this process reads row groups rank, rank + world_size, ...
-        decode_threads: threads that decode photos.
+        seed: decides the queries made of titles.
+        pool: threads that decode photos.
     """
 
     def __init__(
         self,
-        folder: Path,
         processor: MakeProcessor,
         *,
         added: AddedQueries,
         photos: DecodedPhotos,
         seed: int,
-        rank: int,
-        world_size: int,
-        decode_threads: int,
+        pool: ThreadPoolExecutor,
     ) -> None:
         self._processor, self._added, self._photos, self._seed = processor, added, photos, seed
-        self._pool = ThreadPoolExecutor(max_workers=decode_threads, thread_name_prefix="decode")
-        self._reader = make_batch_reader(
-            folder.absolute().as_uri(),
-            schema_fields=[f"^{name}$" for name in SOURCE_COLUMNS],
-            reader_pool_type="thread",
-            workers_count=1,
-            results_queue_size=8,
-            shuffle_row_groups=True,
-            shuffle_rows=True,
-            seed=seed,
-            num_epochs=1,
-            cur_shard=rank,
-            shard_count=world_size,
-            transform_spec=TransformSpec(
-                self._transform,
-                edit_fields=[
-                    (name, np.int64 if kind is int else np.bytes_, (), False)
-                    for name, kind in get_type_hints(Row).items()
-                ],
-                selected_fields=list(Row._fields),
-            ),
-        )
+        self._pool = pool
 
-    def _transform(self, rows: pd.DataFrame) -> pd.DataFrame:
+    def __call__(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """The columns of a split as a frame, to the fields of `Row` as columns."""
         photos = self._photos.decode(rows["photo"].tolist(), rows["photo_key"].tolist(), self._pool)
         asked, titles, term_keys = [], [], []
         for row, photo in zip(rows.itertuples(), photos, strict=True):
@@ -193,6 +165,57 @@ class RowReader:
                 "photo_key": rows["photo_key"].to_numpy() * np.array([photo is not None for photo in photos]),
                 "term_key": term_keys,
             }
+        )
+
+
+class RowReader:
+    """One epoch of one rank's rows, read ahead by Petastorm in a thread of its own.
+
+    Petastorm shards by row group and keeps its order reproducible with one worker only; so there is one, and the photos
+    of a row group are decoded in threads that keep their order.
+
+    Args:
+        folder: a split of a training set.
+        added: queries that the rows do not hold.
+        photos: decodes, and may hold what an earlier epoch has decoded.
+        seed: decides the order of row groups, the order inside each, and the queries made of titles.
+        rank, world_size: this process reads row groups rank, rank + world_size, ...
+        decode_threads: threads that decode photos.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        processor: MakeProcessor,
+        *,
+        added: AddedQueries,
+        photos: DecodedPhotos,
+        seed: int,
+        rank: int,
+        world_size: int,
+        decode_threads: int,
+    ) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=decode_threads, thread_name_prefix="decode")
+        self._reader = make_batch_reader(
+            folder.absolute().as_uri(),
+            schema_fields=[f"^{name}$" for name in SOURCE_COLUMNS],
+            reader_pool_type="thread",
+            workers_count=1,
+            results_queue_size=8,
+            shuffle_row_groups=True,
+            shuffle_rows=True,
+            seed=seed,
+            num_epochs=1,
+            cur_shard=rank,
+            shard_count=world_size,
+            transform_spec=TransformSpec(
+                RowTransform(processor, added=added, photos=photos, seed=seed, pool=self._pool),
+                edit_fields=[
+                    (name, np.int64 if kind is int else np.bytes_, (), False)
+                    for name, kind in get_type_hints(Row).items()
+                ],
+                selected_fields=list(Row._fields),
+            ),
         )
 
     def __iter__(self) -> Iterator[list[Row]]:

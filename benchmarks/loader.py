@@ -1,0 +1,175 @@
+"""What a training step waits for its batch: Petastorm against a batch in memory and a plain PyTorch DataLoader.
+
+The same step is timed with each source of batches in turn, block by block, so that what else the machine does meets
+all of them alike.
+
+    python -m benchmarks.loader --training-set lake/training_sets/<id>
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import torch
+from pydantic import Field
+from pydantic_settings import BaseSettings
+from torch.utils.data import DataLoader, IterableDataset
+
+from jobs.core.options import JobOptions, OptionsError, parse_options
+from models.make.objectives import TrainingBatch
+from models.training.data import TrainingData
+from models.training.distributed import joined_process
+from models.training.reader import SOURCE_COLUMNS, Row, RowTransform
+from models.training.trainer import Trainer, TrainSettings
+
+IN_MEMORY, PETASTORM, DATA_LOADER = "in memory", "Petastorm", "DataLoader"
+# Batches that stand in memory and are given again and again.
+_KEPT_BATCHES = 16
+
+
+class Options(BaseSettings):
+    """Time a training step with its batches from Petastorm, from memory and from a plain PyTorch DataLoader."""
+
+    model_config = JobOptions.model_config
+
+    training_set: Path = Field(description="Folder of a training set.")
+    batch_size: int = Field(512, ge=2, description="Products a step.")
+    rounds: int = Field(6, ge=1, description="Blocks of each source, one after the other.")
+    settling: int = Field(6, ge=0, description="Steps at the start of a block that are not timed: queues are full.")
+    steps: int = Field(15, ge=1, description="Timed steps a block.")
+    photo_memory_mb: int = Field(1024, ge=0, description="As in training; 0: every epoch decodes, like the first.")
+    threads: int | None = Field(None, ge=1, description="CPU threads; None: as many as there are cores.")
+
+
+class PlainReader:
+    """Does what `RowReader` does with pyarrow alone: row groups in an order drawn anew, and the same transform."""
+
+    def __init__(self, folder: Path, transform: RowTransform, *, seed: int) -> None:
+        self._transform = transform
+        files = [pq.ParquetFile(path) for path in sorted(folder.glob("*.parquet"))]
+        groups = [(file, group) for file in files for group in range(file.num_row_groups)]
+        self._groups = [groups[place] for place in np.random.default_rng(seed).permutation(len(groups))]
+
+    def __iter__(self) -> Iterator[list[Row]]:
+        for file, group in self._groups:
+            rows: pd.DataFrame = file.read_row_group(group, columns=SOURCE_COLUMNS).to_pandas()
+            columns = self._transform(rows)
+            yield [Row(*values) for values in zip(*(columns[name] for name in Row._fields), strict=True)]
+
+    def close(self) -> None:
+        """Nothing runs on."""
+
+
+class PlainData(TrainingData, IterableDataset):
+    """`TrainingData` whose rows a `PlainReader` reads, as endless epochs."""
+
+    def _open(self, epoch: int) -> PlainReader:
+        transform = RowTransform(
+            self._processor,
+            added=self._added,
+            photos=self._photos,
+            seed=epoch,
+            pool=ThreadPoolExecutor(max_workers=self._decode_threads),
+        )
+        return PlainReader(self._folder, transform, seed=epoch)
+
+    def __iter__(self) -> Iterator[TrainingBatch]:
+        return endless(self)
+
+
+def endless(data: TrainingData) -> Iterator[TrainingBatch]:
+    """One epoch after the other."""
+    for epoch in itertools.count():
+        yield from data.epoch(epoch, last=False)
+
+
+def time_steps(trainer: Trainer, batches: Iterator[TrainingBatch], *, settling: int, steps: int) -> list[float]:
+    """Seconds of each step, the wait for its batch included, after `settling` steps that are not timed."""
+    seconds = []
+    for _ in range(settling + steps):
+        began = time.perf_counter()
+        trainer._train_step(next(batches), progress=0.5)
+        if trainer.process.device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - began)
+    return seconds[settling:]
+
+
+def measure(options: Options, output: Path) -> dict[str, list[float]]:
+    """Source to seconds a step."""
+    settings = TrainSettings(
+        training_set=str(options.training_set),
+        output=str(output),
+        date=dt.date(2000, 1, 1),  # names a model that is not kept
+        batch_size=options.batch_size,
+        validation_items=1,
+        progress_every=1_000_000,  # nothing but the step is timed
+        photo_memory_mb=options.photo_memory_mb,
+        threads=options.threads,
+    )
+    torch.set_num_threads(options.threads or os.cpu_count() or 1)
+    with joined_process() as process:
+        trainer = Trainer(settings, process)
+        plain = PlainData(
+            options.training_set / "train",
+            trainer.processor,
+            added=trainer.data._added,
+            batch_size=options.batch_size,
+            shuffle_rows=settings.shuffle_rows,
+            group_rows=settings.group_rows,
+            seed=settings.seed,
+            rank=0,
+            world_size=1,
+            decode_threads=settings.num_workers,
+            photo_memory=options.photo_memory_mb << 20,
+        )
+        petastorm = endless(trainer.data)
+        kept = list(itertools.islice(petastorm, _KEPT_BATCHES))
+        sources = {
+            IN_MEMORY: itertools.cycle(kept),
+            PETASTORM: petastorm,
+            # A process of its own that reads ahead: what PyTorch's documentation begins with.
+            DATA_LOADER: iter(DataLoader(plain, batch_size=None, num_workers=1, prefetch_factor=4)),
+        }
+        if options.photo_memory_mb:  # from the second epoch on photos stay decoded
+            for source in (PETASTORM, DATA_LOADER):
+                for _ in range(trainer.data.steps_per_epoch):
+                    next(sources[source])
+        trainer.model.train()
+        seconds: dict[str, list[float]] = {name: [] for name in sources}
+        for _ in range(options.rounds):
+            for name, batches in sources.items():
+                seconds[name] += time_steps(trainer, batches, settling=options.settling, steps=options.steps)
+        trainer.data.close()
+    return seconds
+
+
+def main(arguments: list[str]) -> None:
+    """Measure, and print medians and ratios."""
+    try:
+        options = parse_options(Options, arguments)
+    except OptionsError as error:
+        sys.exit(str(error))
+    with tempfile.TemporaryDirectory() as output:
+        seconds = measure(options, Path(output))
+    in_memory = np.median(seconds[IN_MEMORY])
+    print(f"{options.batch_size} products a step, {options.rounds} blocks of {options.steps} steps a source")
+    print(f"{'':<12} {'median ms':>10} {'to in memory':>13}")
+    for name, of_source in seconds.items():
+        median = np.median(of_source)
+        print(f"{name:<12} {1000 * median:>10.1f} {median / in_memory:>13.3f}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -113,20 +113,25 @@ def covering_titles(query_words: Tensor, title_words: Tensor) -> Tensor:
         query_words: (queries, tokens) ids of whole words, padded.
         title_words: (titles, tokens) likewise.
     """
-    vocabulary = query_words[query_words > CLS_ID].unique()
-    wanted, held = (_contains(words, vocabulary) for words in (query_words, title_words))
-    missing = wanted.float() @ (~held).float().T
-    return (missing == 0) & wanted.any(dim=1)[:, None]
+    is_word = query_words > CLS_ID
+    vocabulary = query_words[is_word].unique()
+    held = _titles_that_hold(vocabulary, title_words)
+    places = torch.searchsorted(vocabulary, query_words)
+    covered = is_word.any(dim=1)[:, None].repeat(1, len(title_words))
+    for token in range(query_words.shape[1]):
+        rows = is_word[:, token].nonzero().squeeze(1)
+        covered[rows] &= held[places[rows, token]]
+    return covered
 
 
-def _contains(words: Tensor, vocabulary: Tensor) -> Tensor:
-    """(batch, tokens) ids -> (batch, len(vocabulary)) bool: which of the vocabulary, sorted, a row holds."""
-    found = torch.zeros(len(words), len(vocabulary), dtype=torch.bool, device=words.device)
+def _titles_that_hold(vocabulary: Tensor, title_words: Tensor) -> Tensor:
+    """(words,) sorted ids, (titles, tokens) ids -> (words, titles) bool: which titles hold a word."""
+    held = torch.zeros(len(vocabulary), len(title_words), dtype=torch.bool, device=title_words.device)
     if len(vocabulary):
-        places = torch.searchsorted(vocabulary, words).clamp(max=len(vocabulary) - 1)
-        rows, columns = (vocabulary[places] == words).nonzero(as_tuple=True)
-        found[rows, places[rows, columns]] = True
-    return found
+        places = torch.searchsorted(vocabulary, title_words).clamp(max=len(vocabulary) - 1)
+        titles, tokens = (vocabulary[places] == title_words).nonzero(as_tuple=True)
+        held[places[titles, tokens], titles] = True
+    return held
 
 
 def same_product(rows: QueryFacts | ItemFacts, columns: QueryFacts | ItemFacts) -> Tensor:

@@ -15,7 +15,11 @@ from models.make.objectives.masks import joined
 DIM = 6
 QUERIES_AND_ITEMS = [(9, 5), (6, 4)]  # by rank
 EVERY_CONTRAST = ObjectiveSettings(
-    image_text_weight=0.5, query_photo_weight=0.5, query_title_weight=0.25, neighbor_positive_weight=0.5
+    title_mask=True,
+    neighbor_positive_weight=0.5,
+    query_photo_weight=0.5,
+    query_title_weight=0.25,
+    image_text_weight=0.5,
 )
 
 

@@ -6,7 +6,7 @@ import torch
 from models.make.objectives import ItemFacts, MemoryBank, ObjectiveSettings, make_loss
 from tests.models.objectives.examples import ITEM_OF, KINDS, TAU, batch, output, unit
 
-ONLY_ITEMS = ObjectiveSettings(query_photo_weight=0, query_title_weight=0)
+ONLY_ITEMS = ObjectiveSettings(title_mask=True, query_photo_weight=0, query_title_weight=0)
 
 
 def unknown_items(count: int) -> ItemFacts:

@@ -172,7 +172,8 @@ def train_in_two_processes(chosen: TrainSettings, folder: Path) -> list[TrainRes
 
 @pytest.mark.slow
 def test_two_processes_share_the_rows_and_write_one_model(training_set, tmp_path):
-    chosen = settings(training_set, tmp_path, batch_size=8, objectives={"neighbor_positive_weight": 0.5})
+    objectives = {"neighbor_positive_weight": 0.5, "image_text_weight": 0.1, "matching_weight": 0.1, "bank_items": 16}
+    chosen = settings(training_set, tmp_path, batch_size=8, objectives=objectives)
     results = train_in_two_processes(chosen, tmp_path)
     assert results[0] == results[1]
     assert results[0].metrics["rows_read"] == results[0].metrics["rows_expected"] == 2 * 96

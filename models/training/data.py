@@ -49,6 +49,7 @@ class TrainingData:
         shuffle_rows: rows that are mixed with each other; a whole epoch when it has fewer.
         group_rows: rows with a word in common that are drawn together, at most; 1 draws single rows.
         photo_memory: bytes of decoded photos that are kept from epoch to epoch.
+        title_mask: whether the masks say which titles hold a query's words.
 
     Raises:
         FileNotFoundError: no such split.
@@ -69,6 +70,7 @@ class TrainingData:
         world_size: int,
         decode_threads: int,
         photo_memory: int,
+        title_mask: bool,
     ) -> None:
         self.size = split_size(folder)
         if self.size.row_groups < world_size:
@@ -84,6 +86,7 @@ class TrainingData:
         self._photos = DecodedPhotos(processor, max_bytes=photo_memory)
         self._shuffle_rows, self._group_rows, self._seed = shuffle_rows, group_rows, seed
         self._rank, self._world_size, self._decode_threads = rank, world_size, decode_threads
+        self._title_mask = title_mask
         self._opened: tuple[int, RowReader] | None = None
         self.rows_read = 0
 
@@ -182,7 +185,7 @@ class TrainingData:
             title_shown=self._processor.is_word(title_ids),
             pixels=torch.from_numpy(pixels),
             has_image=torch.tensor([bool(row.pixels) for row in rows]),
-            masks=pair_masks(queries, items),
+            masks=pair_masks(queries, items, title_mask=self._title_mask),
             queries=queries,
             items=items,
         )

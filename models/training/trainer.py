@@ -121,6 +121,7 @@ class Trainer:
             world_size=process.world_size,
             decode_threads=settings.num_workers,
             photo_memory=settings.photo_memory_mb << 20,
+            title_mask=settings.objectives.title_mask,
         )
         self.bank = MemoryBank(settings.objectives.bank_items) if settings.objectives.bank_items else None
         self.use_bfloat16 = settings.precision == "bfloat16" or (

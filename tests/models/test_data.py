@@ -24,7 +24,7 @@ def processor() -> MakeProcessor:
 
 def training_data(folder, processor, **overrides) -> TrainingData:
     settings = {"added": LOG_ONLY, "batch_size": 16, "shuffle_rows": 32, "group_rows": 4, "seed": 1}
-    settings |= {"rank": 0, "world_size": 1, "decode_threads": 2, "photo_memory": 1 << 20}
+    settings |= {"rank": 0, "world_size": 1, "decode_threads": 2, "photo_memory": 1 << 20, "title_mask": True}
     return TrainingData(folder / "train", processor, **{**settings, **overrides})
 
 

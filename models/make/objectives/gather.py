@@ -88,6 +88,8 @@ def gather_others(output: MakeOutput, batch: TrainingBatch, settings: ObjectiveS
     for of_ranks in (queries, items, flags, vectors):
         del of_ranks[dist.get_rank()]
     other_items = joined(items)
+    to_items = pair_masks(batch.queries, other_items, title_mask=settings.title_mask)
+    to_queries = pair_masks(joined(queries), batch.items, title_mask=settings.title_mask)
     query_embedding, *of_items = (torch.cat(parts) for parts in zip(*vectors, strict=True))
     kinds, query_has_image, has_image, shows_both = joined(flags)
     return OtherRanks(
@@ -95,8 +97,8 @@ def gather_others(output: MakeOutput, batch: TrainingBatch, settings: ObjectiveS
         query_embedding=query_embedding,
         item=ItemOutput(**dict(zip(("embedding", "title_embedding", "image_embedding"), of_items, strict=True))),
         weights=settings.weights_of(kinds),
-        items_ignored=pair_masks(batch.queries, other_items).ignored(settings),
-        queries_ignored=pair_masks(joined(queries), batch.items).ignored(settings),
+        items_ignored=to_items.ignored(settings),
+        queries_ignored=to_queries.ignored(settings),
         same_items=same_product(batch.items, other_items),
         query_has_image=query_has_image,
         has_image=has_image,

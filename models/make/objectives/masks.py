@@ -59,12 +59,12 @@ class PairMasks(NamedTuple):
     Attributes:
         relevant: the query's log clicked the item, or the item shares title or photo with the query's own.
         neighbors: a query similar to the query clicked the item.
-        covered: the title of the item holds every word of the query.
+        covered: the title of the item holds every word of the query; None where nobody asked.
     """
 
     relevant: Tensor
     neighbors: Tensor
-    covered: Tensor
+    covered: Tensor | None
 
     def ignored(self, settings: ObjectiveSettings) -> Tensor:
         """(queries, items) bool: the pairs that are no negatives."""
@@ -76,13 +76,17 @@ class PairMasks(NamedTuple):
         return ignored
 
 
-def pair_masks(queries: QueryFacts, items: ItemFacts) -> PairMasks:
-    """What is known of each query with each item; they may come from different batches."""
+def pair_masks(queries: QueryFacts, items: ItemFacts, *, title_mask: bool) -> PairMasks:
+    """What is known of each query with each item; they may come from different batches.
+
+    Args:
+        title_mask: whether `covered` is asked for, as in `ObjectiveSettings`.
+    """
     clicked = listed_items(items.item_keys, queries.clicked_items, queries.clicked_counts)
     return PairMasks(
         relevant=clicked | same_product(queries, items),
         neighbors=listed_items(items.item_keys, queries.neighbor_items, queries.neighbor_counts),
-        covered=covering_titles(queries.words, items.title_words),
+        covered=covering_titles(queries.words, items.title_words) if title_mask else None,
     )
 
 

@@ -32,7 +32,8 @@ class MemoryBank:
         """What it holds, masked as the items of a batch are; nothing before the first step."""
         if self._items is None:
             return []
-        return [Negatives(self._embeddings, pair_masks(queries, self._items).ignored(settings))]
+        masks = pair_masks(queries, self._items, title_mask=settings.title_mask)
+        return [Negatives(self._embeddings, masks.ignored(settings))]
 
     def add(self, embeddings: Tensor, items: ItemFacts) -> None:
         """Take in a step's items, (items, dim) and their facts, and let go of the oldest."""

@@ -72,7 +72,7 @@ def batch_of(item_of, kinds, has_image, title_shown, queries: QueryFacts, items:
         title_shown=title_shown,
         pixels=torch.zeros(len(has_image), 1, 1, 3, dtype=torch.uint8),
         has_image=has_image,
-        masks=pair_masks(queries, items),
+        masks=pair_masks(queries, items, title_mask=True),
         queries=queries,
         items=items,
     )

@@ -40,7 +40,8 @@ def made_batch(*, similar: bool) -> tuple[list[int], TrainingBatch]:
     item_of = torch.tensor(item_of)
     query_facts, item_facts = facts_of(item_of, PAIRS * ITEMS_OF_PAIR)
     query_facts = query_facts._replace(**listed("clicked", own), **listed("neighbor", near))
-    return list(queries), batch(item_of=item_of, kinds=torch.tensor(kinds), masks=pair_masks(query_facts, item_facts))
+    masks = pair_masks(query_facts, item_facts, title_mask=False)
+    return list(queries), batch(item_of=item_of, kinds=torch.tensor(kinds), masks=masks)
 
 
 def listed(name: str, sets: tuple[set[int], ...]) -> dict[str, torch.Tensor]:

@@ -52,11 +52,11 @@ def test_batches_joined_are_masked_as_each_by_itself():
             torch.tensor([0, 1]),
         ),
     ]
-    together = pair_masks(joined(queries), joined(items))
+    together = pair_masks(joined(queries), joined(items), title_mask=True)
     for i, of_query in enumerate(queries):
         for j, of_item in enumerate(items):
             rows, columns = slice(i, i + 1 + i), slice(2 * j, 2 + j)
-            for mask, expected in zip(together, pair_masks(of_query, of_item), strict=True):
+            for mask, expected in zip(together, pair_masks(of_query, of_item, title_mask=True), strict=True):
                 assert torch.equal(mask[rows, columns], expected)
     assert together.relevant.any()
     assert together.neighbors.any()

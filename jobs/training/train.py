@@ -34,6 +34,8 @@ class Options(DatedOptions):
 
     training_set_id: str | None = Field(None, description="The training set; default: the newest up to the date.")
     preset: str = Field("tiny", description="Size of the model: tiny, small or base.")
+    pretrained_text: str | None = Field(None, description="A BERT that queries and titles begin with: folder or name.")
+    pretrained_image: str | None = Field(None, description="A pretrained photo backbone: timm name or checkpoint file.")
     epochs: int = Field(30, ge=1, description="Passes over the training split, at most.")
     max_minutes: float | None = Field(None, gt=0, description="Wall-clock minutes of training, at most.")
     batch_size: int = Field(512, ge=2, description="Products a step and worker.")
@@ -127,6 +129,8 @@ def run(job: JobRun, options: Options) -> None:
         output="",
         date=training_set["logical_date"],
         preset=options.preset,
+        pretrained_text=options.pretrained_text,
+        pretrained_image=options.pretrained_image,
         epochs=options.epochs,
         max_minutes=options.max_minutes,
         batch_size=options.batch_size,

@@ -26,6 +26,7 @@ class MakeConfig(PreTrainedConfig):
     num_attention_heads: int = 4
     intermediate_size: int = 512
     hidden_dropout: float = 0.0
+    text_backbone_args: dict[str, Any] | None = None  # "bert" only: further fields of BertConfig
     query_max_tokens: int = 32
     title_max_tokens: int = 64
 

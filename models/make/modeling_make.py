@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
-import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
+from models.make.backbones import config_of_backbones, create_backbone, load_image_backbone, load_text_backbone
 from models.make.configuration_make import MakeConfig
 from models.make.masked_language_head import MaskedLanguageHead, MaskedTexts
 from models.make.matching_head import MatchingHead, MatchingPairs
@@ -67,7 +67,7 @@ class BertTextEncoder(nn.Module):
                 attention_probs_dropout_prob=config.hidden_dropout,
                 max_position_embeddings=max(config.query_max_tokens, config.title_max_tokens),
                 initializer_range=config.initializer_range,
-                pad_token_id=PADDING_ID,
+                **{"pad_token_id": PADDING_ID, **(config.text_backbone_args or {})},
             ),
             add_pooling_layer=False,
         )
@@ -76,7 +76,7 @@ class BertTextEncoder(nn.Module):
     def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """(batch, tokens, 1) int64 -> states (batch, tokens, dim), mask (batch, tokens) bool."""
         token_ids = ids[..., 0]
-        mask = token_ids != PADDING_ID
+        mask = token_ids != self.bert.config.pad_token_id
         return self.bert(input_ids=token_ids, attention_mask=mask.long()).last_hidden_state, mask
 
     def predict_tokens(self, ids: Tensor, chosen: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ class ImageEncoder(nn.Module):
     """A timm backbone whose feature map, or tokens, become patches of the model's width.
 
     Raises:
-        ValueError: the backbone would drop rows or columns of the photo because its patch does not divide the size.
+        ValueError: as `create_backbone`.
     """
 
     def __init__(self, config: MakeConfig) -> None:
@@ -111,23 +111,6 @@ class ImageEncoder(nn.Module):
             channels_last = getattr(self.backbone, "output_fmt", "NCHW") == "NHWC"
             features = features.flatten(1, 2) if channels_last else features.flatten(2).transpose(1, 2)
         return self.project(features)
-
-
-def create_backbone(config: MakeConfig) -> nn.Module:
-    """The timm backbone that a configuration names, without its classifier, freshly initialised."""
-    size = (config.image_height, config.image_width)
-    settings = {"num_classes": 0, **(config.image_backbone_args or {})}
-    try:
-        backbone = timm.create_model(config.image_backbone, img_size=size, **settings)
-    except TypeError:  # convolutional networks take any size and refuse the argument
-        backbone = timm.create_model(config.image_backbone, **settings)
-    patch_size = getattr(getattr(backbone, "patch_embed", None), "patch_size", (1, 1))
-    if any(pixels % patch for pixels, patch in zip(size, patch_size, strict=True)):
-        raise ValueError(
-            f"image size {size[0]}x{size[1]} is no multiple of {config.image_backbone}'s patch "
-            f"{patch_size[0]}x{patch_size[1]}: pixels at the edge would be dropped. Choose another size or patch."
-        )
-    return backbone
 
 
 @dataclass
@@ -226,6 +209,21 @@ class MakeModel(PreTrainedModel):
             raise ValueError(f"{pretrained_model_name_or_path}: weights and config.json do not match: {wrong}.")
         if model.image_encoder is not None:
             restore_unsaved_buffers(model.image_encoder.backbone, create_backbone(model.config))
+        return model
+
+    @classmethod
+    def from_backbones(cls, config: MakeConfig, *, text: str | None = None, image: str | None = None) -> Self:
+        """A new model whose encoders begin with pretrained weights; the arguments are `config_of_backbones`'s.
+
+        Queries and titles begin with the same weights, and each goes on with its own.
+        """
+        model = cls(config_of_backbones(config, text=text, image=image))
+        # Not in __init__, whose weights from_pretrained would overwrite, or miss.
+        if text is not None:
+            for encoder in {model.query_encoder, model.title_encoder}:
+                load_text_backbone(encoder.bert, text)
+        if image is not None:
+            load_image_backbone(model.image_encoder.backbone, model.config, image)
         return model
 
     @property

@@ -19,6 +19,7 @@ from PIL import Image
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+from models.make.backbones import photo_transform, pretrained_tokenizer
 from models.make.configuration_make import MakeConfig
 from models.make.text import CLS_ID, PADDING_ID, hashed_word, normalize_text, split_words
 
@@ -50,6 +51,7 @@ class MakeProcessor:
         pieces_per_word: ids a word, "subwords" only; "bert" has one id a token.
         image_size: (height, width) in pixels that every photo is resized to; its aspect is not kept.
         image_mean, image_std: by channel, of pixels scaled to 0..1.
+        interpolation: how photos are resized, as Pillow names it.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class MakeProcessor:
         image_size: tuple[int, int],
         image_mean: Sequence[float] = (0.485, 0.456, 0.406),
         image_std: Sequence[float] = (0.229, 0.224, 0.225),
+        interpolation: str = "bilinear",
         tokenizer: PreTrainedTokenizerFast | None = None,
     ) -> None:
         if (text_encoder == "bert") != (tokenizer is not None):
@@ -75,25 +78,36 @@ class MakeProcessor:
         self.image_size = (int(image_size[0]), int(image_size[1]))
         self.image_mean = [float(value) for value in image_mean]
         self.image_std = [float(value) for value in image_std]
+        self.interpolation = interpolation
         self.tokenizer = tokenizer
 
     @classmethod
-    def for_config(cls, config: MakeConfig, texts: Iterable[str]) -> MakeProcessor:
+    def for_config(
+        cls, config: MakeConfig, texts: Iterable[str], *, text: str | None = None, image: str | None = None
+    ) -> MakeProcessor:
         """The processor of a new model.
 
         Args:
             config: the model's configuration; "bert" takes the largest vocabulary from it.
-            texts: what "bert" learns its WordPiece vocabulary from; not read by "subwords".
+            texts: what "bert" learns its WordPiece vocabulary from; not read by "subwords", nor with `text`.
+            text, image: the pretrained backbones that the configuration was made for (`config_of_backbones`), whose
+                tokenizer and photo transform are taken.
         """
-        tokenizer = train_wordpiece(texts, vocab_size=config.vocab_size) if config.text_encoder == "bert" else None
+        tokenizer = None
+        if text is not None:
+            tokenizer = pretrained_tokenizer(text)
+        elif config.text_encoder == "bert":
+            tokenizer = train_wordpiece(texts, vocab_size=config.vocab_size)
         return cls(
             text_encoder=config.text_encoder,
-            vocab_size=config.vocab_size if tokenizer is None else len(tokenizer),
+            # A pretrained vocabulary may have fewer tokens than its embeddings have rows.
+            vocab_size=len(tokenizer) if tokenizer is not None and text is None else config.vocab_size,
             pieces_per_word=config.pieces_per_word if tokenizer is None else 1,
             query_max_tokens=config.query_max_tokens,
             title_max_tokens=config.title_max_tokens,
             image_size=(config.image_height, config.image_width),
             tokenizer=tokenizer,
+            **({} if image is None else photo_transform(config)),
         )
 
     def tokenize_queries(self, queries: Sequence[str]) -> list[np.ndarray]:
@@ -120,11 +134,15 @@ class MakeProcessor:
         rows += [_word_row(word, **sizes) for word in words]
         return np.frombuffer(b"".join(rows), dtype=np.int32).reshape(-1, self.pieces_per_word)
 
-    @staticmethod
-    def pad(tokens: Sequence[np.ndarray]) -> torch.Tensor:
-        """Texts of unequal length as one int64 tensor (texts, longest, pieces), padded with 0."""
+    @property
+    def padding_id(self) -> int:
+        """The id that fills texts up to one length."""
+        return PADDING_ID if self.tokenizer is None else self.tokenizer.pad_token_id
+
+    def pad(self, tokens: Sequence[np.ndarray]) -> torch.Tensor:
+        """Texts of unequal length as one int64 tensor (texts, longest, pieces), padded with `padding_id`."""
         longest = max(len(row) for row in tokens)
-        padded = np.full((len(tokens), longest, tokens[0].shape[1]), PADDING_ID, dtype=np.int64)
+        padded = np.full((len(tokens), longest, tokens[0].shape[1]), self.padding_id, dtype=np.int64)
         for row, ids in enumerate(tokens):
             padded[row, : len(ids)] = ids
         return torch.from_numpy(padded)
@@ -138,13 +156,22 @@ class MakeProcessor:
         """(texts, tokens, pieces) -> (texts, tokens) bool: neither padding nor a special token."""
         return ~torch.isin(ids[..., 0], torch.tensor(self.special_ids))
 
+    def word_numbers(self, ids: torch.Tensor) -> torch.Tensor:
+        """(texts, tokens, pieces) -> (texts, tokens): equal for equal words, above 0; 0 where there is none.
+
+        An unknown word is one.
+        """
+        unknown = [] if self.tokenizer is None else [self.tokenizer.unk_token_id]
+        is_word = self.is_word(ids) | torch.isin(ids[..., 0], torch.tensor(unknown))
+        return (ids[..., 0] + 1) * is_word
+
     def decode_photos(self, photos: Sequence[bytes | None], pool: ThreadPoolExecutor) -> list[np.ndarray | None]:
         """Photos as uint8 (height, width, 3) arrays, in order; None where there is no photo or it cannot be read."""
         parts = [photos[start : start + _PHOTOS_A_TASK] for start in range(0, len(photos), _PHOTOS_A_TASK)]
         return list(chain.from_iterable(pool.map(self._decode_part, parts)))
 
     def _decode_part(self, photos: Sequence[bytes | None]) -> list[np.ndarray | None]:
-        return [decode_photo(photo, size=self.image_size) for photo in photos]
+        return [decode_photo(photo, size=self.image_size, interpolation=self.interpolation) for photo in photos]
 
     def normalize_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
         """uint8 (photos, height, width, 3) to what the image encoder reads: float32 (photos, 3, height, width)."""
@@ -207,8 +234,8 @@ def _word_row(word: str, *, buckets: int, pieces: int) -> bytes:
     return row.tobytes()
 
 
-def decode_photo(content: bytes | None, *, size: tuple[int, int]) -> np.ndarray | None:
-    """A photo as uint8 RGB (height, width, 3), resized bilinearly; None when empty or unreadable.
+def decode_photo(content: bytes | None, *, size: tuple[int, int], interpolation: str = "bilinear") -> np.ndarray | None:
+    """A photo as uint8 RGB (height, width, 3), resized to `size`; None when empty or unreadable.
 
     Pillow raises OSError, SyntaxError or ValueError for broken files, by format, and DecompressionBombError for huge
     ones.
@@ -221,7 +248,7 @@ def decode_photo(content: bytes | None, *, size: tuple[int, int]) -> np.ndarray 
             image.draft(
                 "RGB", (width, height)
             )  # lets a JPEG decode at a half, a quarter, an eighth where that suffices
-            return np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR))
+            return np.asarray(image.convert("RGB").resize((width, height), Image.Resampling[interpolation.upper()]))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
 

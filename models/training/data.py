@@ -13,7 +13,6 @@ from torch import Tensor
 
 from models.make.objectives import ItemFacts, QueryFacts, TrainingBatch, pair_masks
 from models.make.processing_make import MakeProcessor
-from models.make.text import PADDING_ID
 from models.training.mixing import MixingBuffer
 from models.training.reader import AddedQueries, DecodedPhotos, Row, RowReader, split_ragged
 
@@ -167,9 +166,9 @@ class TrainingData:
             if row.pixels:
                 pixels[place] = np.frombuffer(row.pixels, dtype=np.uint8).reshape(pixels.shape[1:])
         title_words = pad([np.frombuffer(row.title_words, np.int32)[:, None] for row in rows])
-        items = ItemFacts(item_keys, title_keys, photo_keys, title_words[..., 0].contiguous())
+        items = ItemFacts(item_keys, title_keys, photo_keys, self._processor.word_numbers(title_words))
         queries = QueryFacts(
-            words=query_ids[..., 0].contiguous(),
+            words=self._processor.word_numbers(query_ids),
             title_keys=title_keys[item_of],
             photo_keys=photo_keys[item_of],
             clicked_items=_joined(rows, "clicked_items", np.int64),
@@ -197,7 +196,13 @@ def _joined(rows: list[Row], name: str, kind: type[np.integer]) -> Tensor:
 
 
 def drop_modalities(
-    batch: TrainingBatch, *, title: float, title_words: float, photo: float, generator: torch.Generator
+    batch: TrainingBatch,
+    *,
+    title: float,
+    title_words: float,
+    photo: float,
+    padding_id: int,
+    generator: torch.Generator,
 ) -> TrainingBatch:
     """Withhold whole titles, single words of titles, and photos at random, but never both of a product.
 
@@ -205,6 +210,7 @@ def drop_modalities(
 
     Args:
         title, title_words, photo: shares in 0..1 of what is withheld.
+        padding_id: stands in for words.
         generator: seeded by step, so that a resumed run withholds the same.
     """
 
@@ -219,7 +225,7 @@ def drop_modalities(
     with_photo = batch.has_image & (emptied | ~chance((len(batch),), photo))
     return replace(
         batch,
-        title_ids=batch.title_ids.masked_fill(dropped[..., None], PADDING_ID),
+        title_ids=batch.title_ids.masked_fill(dropped[..., None], padding_id),
         title_shown=words & ~dropped,
         has_image=with_photo,
     )

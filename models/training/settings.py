@@ -23,6 +23,13 @@ class TrainSettings(BaseModel, extra="forbid"):
         default_factory=dict, description="Fields of MakeConfig that differ from the preset."
     )
 
+    pretrained_text: str | None = Field(
+        None, description="Folder or name of a BERT that queries and titles begin with, its tokenizer included."
+    )
+    pretrained_image: str | None = Field(
+        None, description="timm name of a pretrained backbone, or a checkpoint file of the preset's."
+    )
+
     epochs: int = Field(30, ge=1, description="Passes over the training split, at most.")
     max_steps: int | None = Field(None, ge=1, description="Steps after which training ends; None: all epochs.")
     max_minutes: float | None = Field(
@@ -69,7 +76,13 @@ class TrainSettings(BaseModel, extra="forbid"):
     title_dropout: float = Field(0.15, ge=0, lt=1, description="Share of titles withheld, of products with a photo.")
     title_word_dropout: float = Field(0.1, ge=0, lt=1, description="Share of title words withheld.")
     photo_dropout: float = Field(0.1, ge=0, lt=1, description="Share of photos withheld.")
-    plain_share: float = Field(0.2, ge=0, le=1, description="Last share of training, which withholds nothing.")
+    flip_photos: float = Field(0.0, ge=0, le=1, description="Share of photos mirrored left to right.")
+    crop_photos: float = Field(
+        0.0, ge=0, lt=1, description="Largest share of a photo's height, and of its width, that is cut off at random."
+    )
+    plain_share: float = Field(
+        0.2, ge=0, le=1, description="Last share of training, which withholds nothing and shows photos as they are."
+    )
 
     checkpoint_folder: str | None = Field(
         None, description="Where an unfinished run is kept, as fsspec names it, and goes on from; None: nowhere."

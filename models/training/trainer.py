@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from torch import nn
 
 from models.encoder import Encoder
-from models.make.configuration_make import MakeConfig, preset_config
-from models.make.modeling_make import MakeModel, MakeOutput
+from models.make.modeling_make import MakeOutput
 from models.make.objectives import MemoryBank, TrainingBatch, make_loss, mask_texts, pair_drawer
-from models.make.processing_make import MakeProcessor
+from models.training.augmentation import vary_photos
 from models.training.card import model_card
 from models.training.checkpoint import save_model_folder
 from models.training.computation import checkpoint_activations, compile_encoders
@@ -27,6 +25,7 @@ from models.training.data import TrainingData, drop_modalities
 from models.training.distributed import Process, joined_process, multiplies_bfloat16
 from models.training.micro_batches import EncoderInputs, cached_backward, micro_batches
 from models.training.optimization import WeightAverage, learning_rate_share, make_optimizer, set_learning_rate
+from models.training.preparation import begin_model, prepare_text
 from models.training.progress import ProgressLog
 from models.training.reader import AddedQueries
 from models.training.resume import (
@@ -93,8 +92,9 @@ class Trainer:
                 settings.checkpoint_folder, {**what_decides, "world_size": process.world_size}
             )
             self.resumed_from = self.checkpoints.load()
-        self.config, self.processor = self._prepare_text(training_set)
-        self.model = MakeModel(self.config).to(process.device)
+        saved = None if self.resumed_from is None else self.resumed_from.state["processor"]
+        self.config, self.processor = prepare_text(settings, process, saved=saved)
+        self.model = begin_model(self.config, settings, resumes=saved is not None).to(process.device)
         if settings.checkpoint_activations:
             checkpoint_activations(self.model)
         # Rank 0 alone validates and saves, so it alone averages.
@@ -147,25 +147,6 @@ class Trainer:
         self.best_score = 0.0
         self.without_gain = 0  # validations since the best one
         self.kept: tuple[dict[str, Any], dict[str, float]] | None = None
-
-    def _prepare_text(self, training_set: Path) -> tuple[MakeConfig, MakeProcessor]:
-        """The configuration and the processor, whose vocabulary, where it has one, is learnt from the set's texts.
-
-        Rank 0 learns it, or has it from the checkpoint: learning breaks ties by chance, and so another process would
-        come to other tokens.
-        """
-        config = preset_config(self.settings.preset, **{**self.settings.overrides, **self.settings.objectives.heads})
-        files = None
-        if self.resumed_from is not None:
-            files = self.resumed_from.state["processor"]
-        elif self.process.is_first:
-            texts = []
-            if config.text_encoder == "bert":
-                texts = pq.read_table(training_set / "texts.parquet", columns=["text"]).column("text").to_pylist()
-            files = MakeProcessor.for_config(config, texts).to_files()
-        processor = MakeProcessor.from_files(self.process.from_first(files))
-        config.vocab_size = processor.vocab_size
-        return config, processor
 
     def run(self) -> TrainResult:
         """All epochs, or as many as fit the time; then the best checkpoint becomes the model folder."""
@@ -263,8 +244,12 @@ class Trainer:
                 title=settings.title_dropout,
                 title_words=settings.title_word_dropout,
                 photo=settings.photo_dropout,
+                padding_id=self.processor.padding_id,
                 generator=generator,
             )
+            if settings.flip_photos or settings.crop_photos:
+                varied = {"flip": settings.flip_photos, "crop": settings.crop_photos, "generator": generator}
+                batch = replace(batch, pixels=vary_photos(batch.pixels, **varied))
         batch = batch.to(self.process.device)
         share = learning_rate_share(progress, warmup=settings.warmup)
         set_learning_rate(self.optimizer, settings.learning_rate * share)

@@ -211,13 +211,13 @@ def test_withholding_modalities_never_leaves_a_product_with_nothing(training_set
     data = training_data(training_set, processor, batch_size=96)
     (batch,) = data.epoch(0, last=True)
     generator = torch.Generator().manual_seed(0)
-    dropped = drop_modalities(batch, title=0.5, title_words=0.4, photo=0.5, generator=generator)
+    dropped = drop_modalities(batch, title=0.5, title_words=0.4, photo=0.5, padding_id=0, generator=generator)
     title_left = (dropped.title_ids[:, 1:, 0] != 0).any(dim=1)
     assert (title_left | dropped.has_image).all()
     assert (dropped.title_ids[:, 0, 0] == 1).all()
     assert not (dropped.has_image & ~batch.has_image).any()
     assert 0.2 < title_left.float().mean() < 0.7
     assert 0.2 < dropped.has_image[title_left].float().mean() < 0.8
-    plain = drop_modalities(batch, title=0, title_words=0, photo=0, generator=generator)
+    plain = drop_modalities(batch, title=0, title_words=0, photo=0, padding_id=0, generator=generator)
     assert torch.equal(plain.title_ids, batch.title_ids)
     assert torch.equal(plain.has_image, batch.has_image)

@@ -35,6 +35,8 @@ def run_settings(training_set: Path, folder: Path, **changes) -> TrainSettings:
         "threads": 1,
         "layer_decay": 0.9,
         "ema_decay": 0.9,
+        "flip_photos": 0.5,
+        "crop_photos": 0.3,
         "progress_file": str(folder / "progress.jsonl"),
         "progress_every": 1,
         "checkpoint_folder": str(folder / "unfinished"),

@@ -145,12 +145,14 @@ def test_training_ends_when_its_patience_is_spent(training_set, tmp_path):
             }
         },
         {"precision": "bfloat16", "overrides": {**SMALL, "margin": 0.1}},
+        {"micro_batch_size": 5, "checkpoint_activations": True, "flip_photos": 0.5},
     ],
     ids=[
         "bert with cross-attention and every objective",
         "no image",
         "similar queries as positives",
         "bfloat16 with a margin",
+        "micro-batches of mirrored photos",
     ],
 )
 def test_other_models_and_objectives_train_too(training_set, tmp_path, changes):

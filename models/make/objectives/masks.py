@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.make.objectives.settings import ObjectiveSettings
-from models.make.text import CLS_ID
 
 # A named tuple of tensors, of which each has a row, or a list of any length, a query or an item.
 Facts = TypeVar("Facts", bound=tuple[Tensor, ...])
@@ -23,7 +22,7 @@ class ItemFacts(NamedTuple):
         item_keys: (items,) int64, may repeat.
         title_keys: (items,) int64, equal for equal titles.
         photo_keys: (items,) int64, equal for equal photos; 0 without a photo.
-        title_words: (items, tokens) int64 ids of the whole title's words, padded with 0.
+        title_words: (items, tokens) int64 `MakeProcessor.word_numbers` of the whole title; 0 is no word.
     """
 
     item_keys: Tensor
@@ -38,7 +37,7 @@ class QueryFacts(NamedTuple):
     The lists of all queries lie one after the other, and the counts, which sum to their length, say how much is whose.
 
     Attributes:
-        words: (queries, tokens) int64 ids of whole words, padded with 0.
+        words: (queries, tokens) int64 `MakeProcessor.word_numbers`; 0 is no word.
         title_keys, photo_keys: (queries,) of the product that a query belongs to, as in `ItemFacts`.
         clicked_items, clicked_counts: int64 keys of the items that the query's log clicked; int64 (queries,).
         neighbor_items, neighbor_counts: likewise of the items that similar queries clicked.
@@ -114,10 +113,10 @@ def covering_titles(query_words: Tensor, title_words: Tensor) -> Tensor:
     """(queries, titles) bool; [i, j]: title j holds every word of query i; never so for a query without words.
 
     Args:
-        query_words: (queries, tokens) ids of whole words, padded.
+        query_words: (queries, tokens) numbers of words, above 0; 0 is no word.
         title_words: (titles, tokens) likewise.
     """
-    is_word = query_words > CLS_ID
+    is_word = query_words > 0
     vocabulary = query_words[is_word].unique()
     held = _titles_that_hold(vocabulary, title_words)
     places = torch.searchsorted(vocabulary, query_words)
@@ -129,7 +128,7 @@ def covering_titles(query_words: Tensor, title_words: Tensor) -> Tensor:
 
 
 def _titles_that_hold(vocabulary: Tensor, title_words: Tensor) -> Tensor:
-    """(words,) sorted ids, (titles, tokens) ids -> (words, titles) bool: which titles hold a word."""
+    """(words,) sorted, (titles, tokens) -> (words, titles) bool: which titles hold a word."""
     held = torch.zeros(len(vocabulary), len(title_words), dtype=torch.bool, device=title_words.device)
     if len(vocabulary):
         places = torch.searchsorted(vocabulary, title_words).clamp(max=len(vocabulary) - 1)

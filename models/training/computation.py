@@ -10,7 +10,7 @@ from models.make.modeling_make import ImageEncoder, MakeModel
 def checkpoint_activations(model: MakeModel) -> None:
     """Let transformers and timm backbones keep only what enters a layer, and compute the rest again backwards.
 
-    It takes about a third more computation, and the memory of one layer instead of all.
+    It costs a second forward pass.
     """
     for module in model.modules():
         if isinstance(module, BertModel):

@@ -14,6 +14,7 @@ from models.training.trainer import TrainResult, TrainSettings, train
 from tests.models.conftest import COLOURS, GARMENTS, catalog
 
 ROOT = Path(__file__).resolve().parents[2]
+VECTOR_OBJECTIVES = {"neighbor_positive_weight": 0.5, "image_text_weight": 0.1, "bank_items": 16}
 SMALL = {"hidden_size": 64, "embedding_dim": 32, "vocab_size": 2048, "image_height": 32, "image_width": 32}
 
 
@@ -180,9 +181,13 @@ def train_in_two_processes(chosen: TrainSettings, folder: Path) -> list[TrainRes
 
 
 @pytest.mark.slow
-def test_two_processes_share_the_rows_and_write_one_model(training_set, tmp_path):
-    objectives = {"neighbor_positive_weight": 0.5, "image_text_weight": 0.1, "matching_weight": 0.1, "bank_items": 16}
-    chosen = settings(training_set, tmp_path, batch_size=8, objectives=objectives)
+@pytest.mark.parametrize(
+    "changes",
+    [{"objectives": {**VECTOR_OBJECTIVES, "matching_weight": 0.1}}, {"micro_batch_size": 3, "ema_decay": 0.9}],
+    ids=["all objectives of photos", "micro-batches"],
+)
+def test_two_processes_share_the_rows_and_write_one_model(training_set, tmp_path, changes):
+    chosen = settings(training_set, tmp_path, **{"batch_size": 8, "objectives": VECTOR_OBJECTIVES, **changes})
     results = train_in_two_processes(chosen, tmp_path)
     assert results[0] == results[1]
     assert results[0].metrics["rows_read"] == results[0].metrics["rows_expected"] == 2 * 96

@@ -45,23 +45,18 @@ def parameter_groups(model: MakeModel, settings: TrainSettings) -> list[dict[str
     Returns:
         Dicts with `params`, which are (name, parameter) pairs, `weight_decay`, and `rate_share`, in 0..1.
     """
-    undecayed, rate_shares = _undecayed(model), _rate_shares(model, settings.layer_decay)
+    matrices, rate_shares = _matrices(model), _rate_shares(model, settings.layer_decay)
     groups: dict[tuple[float, float], list[tuple[str, nn.Parameter]]] = {}
     for name, parameter in model.named_parameters():
-        decay = 0.0 if parameter.ndim < 2 or name in undecayed else settings.weight_decay
+        decay = settings.weight_decay if name in matrices else 0.0
         groups.setdefault((decay, rate_shares.get(name, 1.0)), []).append((name, parameter))
     return [{"params": named, "weight_decay": decay, "rate_share": share} for (decay, share), named in groups.items()]
 
 
-def _undecayed(model: nn.Module) -> set[str]:
-    """Names of the parameters with two or more dimensions that are no linear map: embeddings, and what timm says."""
-    names = set()
-    for prefix, module in model.named_modules():
-        if isinstance(module, nn.Embedding | nn.EmbeddingBag):
-            names.add(f"{prefix}.weight")
-        if hasattr(module, "no_weight_decay"):
-            names |= {f"{prefix}.{name}" for name in module.no_weight_decay()}
-    return names
+def _matrices(model: nn.Module) -> set[str]:
+    """Names of the weights of linear maps and convolutions: neither embeddings nor places are among them."""
+    maps = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    return {f"{prefix}.weight" for prefix, module in model.named_modules() if isinstance(module, maps)}
 
 
 def _rate_shares(model: nn.Module, layer_decay: float) -> dict[str, float]:

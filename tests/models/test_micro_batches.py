@@ -112,21 +112,15 @@ def test_only_the_last_part_averages_gradients_over_processes():
     assert len(entered) == 2, "of three parts"
 
 
-def test_compiling_and_averaging_leave_weights_their_names(tmp_path):
-    model = vit(text_encoder="bert", num_hidden_layers=1)
-    names = model.state_dict().keys()
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_compiled_encoders_have_the_same_gradients_and_weights_of_the_same_names(tmp_path):
+    model, batch = vit(text_encoder="bert", num_hidden_layers=1), made_batch(pieces=1)
+    expected, names = gradients(model, batch, None), model.state_dict().keys()
     compile_encoders(model)
     assert model.state_dict().keys() == copy.deepcopy(model).state_dict().keys() == names
     model.save_pretrained(tmp_path)
     assert MakeModel.from_pretrained(tmp_path).state_dict().keys() == names
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
-def test_compiled_encoders_have_the_same_gradients():
-    model, batch = vit(text_encoder="bert", num_hidden_layers=1), made_batch(pieces=1)
-    expected = gradients(model, batch, None)
-    compile_encoders(model)
     found = gradients(model, batch, None)
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, atol=1e-4, rtol=1e-3)

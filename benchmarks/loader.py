@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -94,20 +95,29 @@ def endless(data: TrainingData) -> Iterator[TrainingBatch]:
         yield from data.epoch(epoch, last=False)
 
 
-def time_steps(trainer: Trainer, batches: Iterator[TrainingBatch], *, settling: int, steps: int) -> list[float]:
-    """Seconds of each step, the wait for its batch included, after `settling` steps that are not timed."""
-    seconds = []
+class Timed(NamedTuple):
+    """Seconds of one step: all of it, and the part that waited for the batch."""
+
+    step: float
+    wait: float
+
+
+def time_steps(trainer: Trainer, batches: Iterator[TrainingBatch], *, settling: int, steps: int) -> list[Timed]:
+    """Time steps one by one, after `settling` steps that are not timed."""
+    timed = []
     for _ in range(settling + steps):
         began = time.perf_counter()
-        trainer._train_step(next(batches), progress=0.5)
+        batch = next(batches)
+        came = time.perf_counter()
+        trainer._train_step(batch, progress=0.5)
         if trainer.process.device.type == "cuda":
             torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - began)
-    return seconds[settling:]
+        timed.append(Timed(step=time.perf_counter() - began, wait=came - began))
+    return timed[settling:]
 
 
-def measure(options: Options, output: Path) -> dict[str, list[float]]:
-    """Source to seconds a step."""
+def measure(options: Options, output: Path) -> dict[str, list[Timed]]:
+    """Source to its timed steps."""
     settings = TrainSettings(
         training_set=str(options.training_set),
         output=str(output),
@@ -147,12 +157,12 @@ def measure(options: Options, output: Path) -> dict[str, list[float]]:
                 for _ in range(trainer.data.steps_per_epoch):
                     next(sources[source])
         trainer.model.train()
-        seconds: dict[str, list[float]] = {name: [] for name in sources}
+        timed: dict[str, list[Timed]] = {name: [] for name in sources}
         for _ in range(options.rounds):
             for name, batches in sources.items():
-                seconds[name] += time_steps(trainer, batches, settling=options.settling, steps=options.steps)
+                timed[name] += time_steps(trainer, batches, settling=options.settling, steps=options.steps)
         trainer.data.close()
-    return seconds
+    return timed
 
 
 def main(arguments: list[str]) -> None:
@@ -162,13 +172,13 @@ def main(arguments: list[str]) -> None:
     except OptionsError as error:
         sys.exit(str(error))
     with tempfile.TemporaryDirectory() as output:
-        seconds = measure(options, Path(output))
-    in_memory = np.median(seconds[IN_MEMORY])
-    print(f"{options.batch_size} products a step, {options.rounds} blocks of {options.steps} steps a source")
-    print(f"{'':<12} {'median ms':>10} {'to in memory':>13}")
-    for name, of_source in seconds.items():
-        median = np.median(of_source)
-        print(f"{name:<12} {1000 * median:>10.1f} {median / in_memory:>13.3f}")
+        timed = measure(options, Path(output))
+    in_memory = np.median([step.step for step in timed[IN_MEMORY]])
+    print(f"{options.batch_size} products a step, {options.rounds} blocks of {options.steps} steps a source; medians")
+    print(f"{'':<12} {'step ms':>10} {'to in memory':>13} {'waited ms':>10}")
+    for name, of_source in timed.items():
+        step, wait = np.median(of_source, axis=0)
+        print(f"{name:<12} {1000 * step:>10.1f} {step / in_memory:>13.3f} {1000 * wait:>10.1f}")
 
 
 if __name__ == "__main__":

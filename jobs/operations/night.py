@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pyspark.sql import DataFrame, Row, Window
 from pyspark.sql import functions as F
 
+from jobs.core.plots import HISTOGRAM_BINS, WeightSpread
+
 # The nightly chain in order; a night is complete when each has run.
 CHAIN = (
     "catalog ingest",
@@ -20,7 +22,6 @@ CHAIN = (
     "index check",
     "index publish",
 )
-HISTOGRAM_BINS = 40
 # Sources of `rejected_rows` that end so hold rows that were accepted all the same, though something is amiss with them.
 ACCEPTED_SUFFIX = "_flags"
 
@@ -125,17 +126,6 @@ class Build:
 
 
 @dataclass(frozen=True)
-class CategoryWeights:
-    """Spread of the photo's weight among a category's items that have a readable photo."""
-
-    category: str
-    items: int
-    low: float
-    median: float
-    high: float
-
-
-@dataclass(frozen=True)
 class Vectors:
     """Vectors of active items under the serving model.
 
@@ -149,7 +139,7 @@ class Vectors:
     model_version: str
     image_status: Mapping[str, int]
     histogram: Sequence[int]
-    categories: Sequence[CategoryWeights]
+    categories: Sequence[WeightSpread]
     failures: Mapping[str, int]
 
 
@@ -265,7 +255,7 @@ def vectors_of_night(
     failed_tonight = (F.col("last_attempt") == F.lit(date)) & (F.col("model_version") == F.lit(model_version))
     reasons = failures.where(failed_tonight).groupBy("reason").count().orderBy(F.desc("count"), "reason").collect()
     by_median = sorted(
-        (CategoryWeights(row["category"], row["items"], *row["spread"]) for row in spread), key=lambda c: c.median
+        (WeightSpread(row["category"], row["items"], *row["spread"]) for row in spread), key=lambda c: c.median
     )
     return Vectors(
         model_version=model_version,

@@ -15,6 +15,7 @@ from pydantic import Field
 from jobs.core.job import DatedOptions, JobRun, JobSkipped, main
 from jobs.core.lake import Lake
 from jobs.core.pages import render_page, write_page
+from jobs.core.plots import weight_histogram, weight_spreads
 from jobs.core.serving import serving_model
 from jobs.index.searcher import Searcher
 from jobs.operations import plots
@@ -101,8 +102,8 @@ class Page:
         if self.rejections:
             drawn["rejections"] = plots.rejection_bars(self.rejections)
         if self.vectors and any(self.vectors.histogram):
-            drawn["weights"] = plots.weight_histogram(self.vectors.histogram)
-            drawn["categories"] = plots.category_weights(self.vectors.categories)
+            drawn["weights"] = weight_histogram(self.vectors.histogram)
+            drawn["categories"] = weight_spreads(self.vectors.categories)
         return drawn
 
 

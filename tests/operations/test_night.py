@@ -4,8 +4,8 @@ import datetime as dt
 
 import numpy as np
 
+from jobs.core.plots import HISTOGRAM_BINS
 from jobs.operations.night import (
-    HISTOGRAM_BINS,
     build_of_night,
     catalog_change,
     published_build,
@@ -81,7 +81,7 @@ def test_weights_are_of_active_items_with_a_readable_photo(items, embeddings, fa
     vectors = vectors_of_night(items, embeddings, failures, model_version=MODEL, date=NIGHT, categories=5)
     assert vectors.image_status == {"ok": 3, "missing": 1, "broken": 0}
     assert sum(vectors.histogram) == 3
-    assert [c.category for c in vectors.categories] == ["dress", "(no category)"]
+    assert [c.group for c in vectors.categories] == ["dress", "(no category)"]
     assert vectors.failures == {"not a number in the vector": 1}
 
 

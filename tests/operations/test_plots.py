@@ -5,16 +5,17 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
+from jobs.core.plots import HISTOGRAM_BINS, WeightSpread, weight_histogram, weight_spreads
 from jobs.operations import plots
-from jobs.operations.night import HISTOGRAM_BINS, CategoryWeights, Rejection
+from jobs.operations.night import Rejection
 
 HOSTILE = '<script>alert("x")</script> $\\frac{1}$ font-family: Arial'
 PLOTS = [
     plots.rejection_bars(
         [Rejection("catalog", HOSTILE, 3, "{}", False), Rejection("query_log", "机器人", 1000, "{}", True)]
     ),
-    plots.weight_histogram(range(HISTOGRAM_BINS)),
-    plots.category_weights([CategoryWeights(HOSTILE, 12, 0.1, 0.4, 0.8), CategoryWeights("长裙", 9, 0, 0.5, 1)]),
+    weight_histogram(range(HISTOGRAM_BINS)),
+    weight_spreads([WeightSpread(HOSTILE, 12, 0.1, 0.4, 0.8), WeightSpread("长裙", 9, 0, 0.5, 1)]),
 ]
 
 

@@ -1,7 +1,17 @@
 """The model card: what a person should know who finds the folder."""
 
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import Any
+
 from models.make.configuration_make import MakeConfig
-from models.training.settings import TrainSettings
+from models.training.settings import NOT_OF_THE_RUN, TrainSettings
+
+# What has no default, so that it differs in every run; the card says it elsewhere.
+_OF_EVERY_RUN = ("training_set", "output", "date")
+
 
 CARD = """---
 library_name: transformers
@@ -28,7 +38,16 @@ Preset `{preset}`: {text}; {image}; fusion `{fusion}`{cross_attention}.
 
 ## Training
 
-Training set `{training_set}`, {steps:,.0f} steps of {batch_size} rows and process, seed {seed}.
+| | |
+|---|---|
+| training set | `{training_set}`, {rows:,} products |
+| logical date | {date} |
+| steps | {steps:,.0f}, of {batch_size:,} products a process |
+| products seen | {rows_read:,.0f} in whole passes |
+| seed | {seed} |
+| code revision | {revision} |
+
+Settings that are not the defaults: {settings}.
 
 | figure | value |
 |---|---|
@@ -43,10 +62,26 @@ It knows the words, typos and photos of its training window.  A vector is compar
 """
 
 
-def model_card(config: MakeConfig, settings: TrainSettings, metrics: dict[str, float]) -> str:
-    """The card as Markdown."""
+def model_card(
+    config: MakeConfig,
+    settings: TrainSettings,
+    metrics: Mapping[str, float],
+    *,
+    train_rows: int,
+    code_revision: str | None = None,
+) -> str:
+    """The card as Markdown, from nothing but what the run itself knows.
+
+    Args:
+        config: The model's.
+        settings: The run's.
+        metrics: The run's figures by name; steps and rows_read among them.
+        train_rows: Products of the training split.
+        code_revision: Of this project, where it is known.
+    """
     texts = {"subwords": "a bag of hashed words and character grams", "bert": "BERT-style text encoders"}
     image = f"photos of {config.image_height}x{config.image_width} pixels through `{config.image_backbone}`"
+    own = settings_that_differ(settings.model_dump(mode="json", exclude=NOT_OF_THE_RUN))
     return CARD.format(
         date=settings.date,
         dim=config.embedding_dim,
@@ -56,8 +91,33 @@ def model_card(config: MakeConfig, settings: TrainSettings, metrics: dict[str, f
         fusion=config.fusion,
         cross_attention=" after cross-attention" if config.cross_attention else "",
         training_set=settings.training_set.rstrip("/").rsplit("/", 1)[-1],
+        rows=train_rows,
         steps=metrics["steps"],
+        rows_read=metrics["rows_read"],
         batch_size=settings.batch_size,
         seed=settings.seed,
+        revision=f"`{code_revision}`" if code_revision else "not known",
+        settings=", ".join(f"`{name}={value}`" for name, value in own.items()) or "none",
         figures="\n".join(f"| {name} | {value:.4g} |" for name, value in metrics.items()),
     )
+
+
+def settings_that_differ(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run that are not the defaults, by name; nested ones as `objectives.query_photo_weight`.
+
+    Args:
+        settings: `TrainSettings` as JSON holds it, or part of it; also of an earlier release.
+    """
+    usual = _flat(TrainSettings(training_set="", output="", date=dt.date.min).model_dump(mode="json"))
+    return {
+        name: value
+        for name, value in _flat(settings).items()
+        if name not in _OF_EVERY_RUN and (name not in usual or value != usual[name])
+    }
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return flat

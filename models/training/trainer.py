@@ -393,7 +393,13 @@ class Trainer:
                 self.candidate.eval(),
                 self.processor,
                 trained_on=self.settings.date,
-                card=model_card(self.config, self.settings, metrics),
+                card=model_card(
+                    self.config,
+                    self.settings,
+                    metrics,
+                    train_rows=self.data.size.rows,
+                    code_revision=os.environ.get("MAKE_CODE_REVISION"),
+                ),
             )
             result = TrainResult(**saved, metrics=metrics)
             if self.checkpoints is not None:

@@ -89,7 +89,9 @@ def read_judged(queries: Path, judgments: Path, catalog: Catalog) -> list[Judged
     for row in pq.read_table(judgments).to_pylist():
         place = catalog.positions.get(str(row["item_id"]))
         if place is not None:
-            item = RelevantItem(catalog.titles[place], category=None, was_shown=not row.get("cold", False))
+            # No log is read here, so head and tail are not told apart.
+            traffic = "none" if row.get("cold", False) else "tail"
+            item = RelevantItem(catalog.titles[place], category=None, traffic=traffic)
             relevant.setdefault(str(row["query_id"]), {})[str(row["item_id"])] = item
     asked = sorted(pq.read_table(queries).to_pylist(), key=lambda row: str(row["query_id"]))
     return [

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from airflow.sdk import DAG, Param, TaskGroup, chain
+from airflow.sdk import DAG, Param, TaskGroup, TriggerRule, chain
 from spark import DATE_PARAM, DATED, DEFAULT_ARGS, LOGICAL_DATE, optional, spark_job
 
 WINDOW = (*DATED, f"--start={{{{ macros.ds_add({LOGICAL_DATE}, 1 - params.window_days) }}}}")
@@ -25,6 +25,8 @@ with DAG(
     tags=["make"],
     doc_md="""
     Begins with the ingests of its window, which change nothing where the nights have done them already.
+    A candidate that promotion refuses ends the task as skipped and the run as a success: the model before it goes on
+    serving, and the report says why.
     Inputs come from the workers' environment, as for `catalog_nightly`.
     """,
 ) as dag:
@@ -48,7 +50,13 @@ with DAG(
             options=(*DATED, optional("preset"), optional("epochs"), optional("max_minutes")),
             doc="Train MAKE; writes a model folder and a candidate in `models`.",
         )
-        evaluate = spark_job("training", "evaluate", doc="Measure recall@k and nDCG@k of the newest candidate.")
-        promote = spark_job("training", "promote", doc="Promote the newest candidate, if it was evaluated.")
+        evaluate = spark_job("training", "evaluate", doc="Measure the newest candidate, and the model it has to beat.")
+        promote = spark_job("training", "promote", doc="Promote the newest candidate if it is better; else skipped.")
+        report = spark_job(
+            "training",
+            "report",
+            doc="Write the model's page, promoted or refused.",
+            trigger_rule=TriggerRule.NONE_FAILED,
+        )
 
-    chain(catalog, log, pairs, build_set, train, evaluate, promote)
+    chain(catalog, log, pairs, build_set, train, evaluate, promote, report)

@@ -5,7 +5,7 @@ from schemas.embedding import EMBEDDING_FAILURES, ITEM_EMBEDDINGS, QUERY_EMBEDDI
 from schemas.index import INDEX_BUILDS
 from schemas.operations import JOB_RUNS
 from schemas.query_log import QUERY_EVENTS, QUERY_ITEM_PAIRS, REJECTED_ROWS, SIMILAR_QUERIES
-from schemas.training import MODELS, TRAINING_SETS
+from schemas.training import JUDGED_RESULTS, MODELS, PHOTO_WEIGHTS, TRAINING_SETS
 
 ALL_TABLES = (
     ITEMS,
@@ -16,6 +16,8 @@ ALL_TABLES = (
     SIMILAR_QUERIES,
     TRAINING_SETS,
     MODELS,
+    JUDGED_RESULTS,
+    PHOTO_WEIGHTS,
     ITEM_EMBEDDINGS,
     EMBEDDING_FAILURES,
     QUERY_EMBEDDINGS,

@@ -1,6 +1,6 @@
-"""Tables of training: the sets that models learn from, and the models."""
+"""Tables of training: the sets that models learn from, the models, and what they were measured to do."""
 
-from schemas.table import DATE, FIGURES, INT, LONG, STRING, TIMESTAMP, VERSIONS, Column, Table
+from schemas.table import DATE, DOUBLE, FIGURES, FLOAT, INT, LONG, STRING, STRINGS, TIMESTAMP, VERSIONS, Column, Table
 
 TRAINING_SETS = Table(
     name="training_sets",
@@ -41,6 +41,7 @@ MODELS = Table(
         Column("code_revision", STRING, "Revision of this project that trained it."),
         Column("created_at", TIMESTAMP, "When training ended.", nullable=False),
         Column("promoted_at", TIMESTAMP, "When it was promoted; null before."),
+        Column("promotion_reason", STRING, "Why, in the words of whoever promoted it; a refused model needs a reason."),
     ),
     key=("model_version",),
     checks={
@@ -48,4 +49,40 @@ MODELS = Table(
         "dimension_positive": "dimension > 0",
         "promoted_has_a_time": "stage <> 'promoted' OR promoted_at IS NOT NULL",
     },
+)
+
+JUDGED_RESULTS = Table(
+    name="judged_results",
+    comment="What a model answered to one judged query, measured for one slice that the query belongs to.",
+    columns=(
+        Column("model_version", STRING, "The model.", nullable=False),
+        Column("judged_set", STRING, "Digest of the judged queries' ids and texts.", nullable=False),
+        Column("logical_date", DATE, "The date that the measuring run was for.", nullable=False),
+        Column("slice", STRING, "all, typos, wording=colloquial, items never shown, ...", nullable=False),
+        Column("query_id", STRING, "The judged query.", nullable=False),
+        Column("query", STRING, "Its text as it was asked; in the slice typos with the typo.", nullable=False),
+        Column("recall_at_1", DOUBLE, "Hits in the first result, 0 or 1.", nullable=False),
+        Column("recall_at_10", DOUBLE, "Hits in the first ten, by as many as there can be, 0..1.", nullable=False),
+        Column("recall_at_100", DOUBLE, "The same of the first hundred.", nullable=False),
+        Column("ndcg_at_10", DOUBLE, "Discounted gain of the first ten, by that of an ideal ranking.", nullable=False),
+        Column("mrr", DOUBLE, "1 / rank of the first hit among the first hundred; 0 without one.", nullable=False),
+        Column("relevant", STRINGS, "item_ids that count in the slice, in order.", nullable=False),
+        Column("found", STRINGS, "item_ids of the first ten results, best first.", nullable=False),
+        Column("measured_at", TIMESTAMP, "When it was measured.", nullable=False, provenance=True),
+    ),
+    key=("model_version", "judged_set", "logical_date", "slice", "query_id"),
+)
+
+PHOTO_WEIGHTS = Table(
+    name="photo_weights",
+    comment="How a model weighs title and photo in a sample of the active items; written by training evaluate.",
+    columns=(
+        Column("model_version", STRING, "The model.", nullable=False),
+        Column("item_id", STRING, "The seller's identifier.", nullable=False),
+        Column("image_weight", FLOAT, "Modal Adaptation's weight for the photo, 0..1; 0 without one.", nullable=False),
+        Column("photo_effect", FLOAT, "1 - cosine to the vector without the photo, 0..2.", nullable=False),
+        Column("image_status", STRING, "ok, missing or broken.", nullable=False),
+    ),
+    key=("model_version", "item_id"),
+    checks={"known_image_status": "image_status IN ('ok', 'missing', 'broken')"},
 )

@@ -93,8 +93,8 @@ def print_summary(console: Console, lake: Lake, data: Path, started: float) -> N
     for table in (nights(runs), gates(lake), *searches(lake, data)):
         console.print(table, soft_wrap=False)
     for run in runs:
-        if run["job"] == "operations report":
-            console.print(f"report of {run['logical_date']}: {lake.path('reports', run['run_id'])}/index.html")
+        if run["job"] in ("training report", "operations report"):
+            console.print(f"{run['job']} of {run['logical_date']}: {lake.path('reports', run['run_id'])}/index.html")
     start_up = sum(run["seconds"].get("startup", 0.0) for run in runs)
     total = time.time() - started
     console.print(

@@ -113,6 +113,7 @@ def promoted_model(lake, model_folder: Path) -> str:
         "code_revision": None,
         "created_at": now,
         "promoted_at": now,
+        "promotion_reason": None,
     }
     lake.append(MODELS, lake.read(MODELS).sparkSession.createDataFrame([row], MODELS.schema))
     return version

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
 
 from pydantic import Field, model_validator
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from jobs.core.job import JobRun
 from jobs.core.options import DatedOptions
 from jobs.core.sources import identifier_of, read_source
+from schemas import JOB_RUNS
 
 
 class JudgedOptions(DatedOptions):
@@ -51,3 +55,36 @@ def read_judged_queries(spark: SparkSession, options: JudgedOptions, *, attribut
         .agg(F.collect_set("item_id").alias("relevant"))
         .withColumn("attributes", F.from_json("attributes", "map<string,string>"))
     )
+
+
+def judged_set_digest(queries: Iterable[tuple[str, str]]) -> str:
+    """Names a set of judged queries by their (query_id, query), whatever answers them today: 12 hex digits."""
+    lines = sorted(json.dumps(query) for query in queries)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
+
+
+def count_judged_run(job: JobRun, queries: Sequence[tuple[str, str]]) -> str:
+    """Record that this run measures these queries, and say how many runs measured them before.
+
+    Queries that have chosen among many models no longer tell how good the chosen one is: the count says how much they
+    are worn.  A run counts from here on, whatever becomes of it.
+
+    Args:
+        job: The run; its record gets the figures `judged_set <digest>` (queries) and `judged_run` (1 for the first).
+        queries: (query_id, query) of each.
+
+    Returns:
+        The set's digest.
+    """
+    digest = judged_set_digest(queries)
+    name = f"judged_set {digest}"
+    before = job.lake.read(JOB_RUNS).where(F.map_contains_key("figures", name)).groupBy("job").count()
+    runs = {row["job"]: row["count"] for row in before.orderBy("job").collect()}
+    number = 1 + sum(runs.values())
+    job.figure(name, len(queries))
+    job.figure("judged_run", number)
+    earlier = ", ".join(f"{count:,} of {of_job}" for of_job, count in runs.items())
+    job.note(
+        f"run {number:,} over these {len(queries):,} judged queries" + (f" (before: {earlier})" if earlier else "")
+    )
+    return digest

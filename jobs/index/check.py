@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 from rich.table import Table
 
 from jobs.core.job import JobError, JobRun, main
-from jobs.core.judgments import JudgedOptions, read_judged_queries
+from jobs.core.judgments import JudgedOptions, count_judged_run, read_judged_queries
 from jobs.index.builds import INDEXES, build_of_night, published_build, record_build
 from jobs.index.gates import Gate, at_least, at_most, drift, judged_gate, neighbour_churn, recall_gate
 from jobs.index.manifest import BuildIntegrityError
@@ -157,6 +157,7 @@ def judged_figures(job: JobRun, searcher: Searcher, queries: list[Row]) -> dict[
 def judged_gates(job: JobRun, old: Searcher | None, new: Searcher, options: Options) -> list[Gate]:
     """Quality on the judged queries that both builds can serve; without a published one it is told and cannot fail."""
     queries = read_judged_queries(job.spark, options).orderBy("query_id").collect()
+    count_judged_run(job, [(query["query_id"], query["query"]) for query in queries])
     figures = judged_figures(job, new, queries)
     before = judged_figures(job, old, queries) if old is not None else None
     gates = []

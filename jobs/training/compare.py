@@ -1,7 +1,7 @@
 """Compare two models on the same judged queries: slice by slice, and by the queries that one wins from the other.
 
-Reads:  models, items, item_images, query_item_pairs, training_sets; judged queries and judgments where they are
-        configured
+Reads:  models, items, item_images, query_item_pairs, training_sets, job_runs; judged queries and judgments where they
+        are configured
 Writes: reports/<run_id>/index.html
 """
 
@@ -12,21 +12,18 @@ from dataclasses import dataclass
 
 import numpy as np
 from pydantic import Field
-from pyspark.sql import functions as F
 from rich.table import Table
 
 from jobs.core.job import JobError, JobRun, main
-from jobs.core.pages import render_page, thumbnails, write_page
+from jobs.core.pages import render_page, write_page
 from jobs.core.serving import find_model, newest_promoted_model
-from jobs.training.judged import MeasuringOptions, load_judged_queries
-from jobs.training.ranking import rank_catalog
-from jobs.training.slices import JudgedQuery, Slice, cut_slices
-from models.retrieval_metrics import bootstrap_interval, ndcg_at_k
-from schemas import ITEM_IMAGES, ITEMS
+from jobs.training.gallery import Card, Gallery
+from jobs.training.judged import JudgedSet, MeasuringOptions, load_judged_set
+from jobs.training.paired import Difference, joint_level
+from jobs.training.ranking import embed_catalog
+from jobs.training.slices import SHOWN_MEASURES, JudgedQuery, Slice
+from models.retrieval_metrics import ndcg_at_k
 
-MEASURES = ("recall_at_10", "recall_at_100", "ndcg_at_10")
-# A bootstrap over fewer has too narrow intervals.
-_ENOUGH_QUERIES = 20
 # Results of a query that the page shows.
 _RESULTS = 8
 
@@ -37,45 +34,6 @@ class Options(MeasuringOptions):
     model_version: str | None = Field(None, description="The challenger; default: the model trained last.")
     against: str | None = Field(None, description="The champion; default: the model promoted last.")
     shown_queries: int = Field(8, ge=0, le=50, description="Queries won, and as many lost, that the page shows.")
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A measure of a slice under both models.
-
-    Args:
-        queries: How many the slice has.
-        champion, challenger: Means over the slice's queries.
-        lower, upper: Ends of the interval of challenger - champion, paired by query.
-    """
-
-    queries: int
-    champion: float
-    challenger: float
-    lower: float
-    upper: float
-
-    @property
-    def change(self) -> float:
-        """Challenger minus champion."""
-        return self.challenger - self.champion
-
-    @property
-    def verdict(self) -> str:
-        """better or worse when the whole interval of enough queries says so, else open."""
-        if self.queries < _ENOUGH_QUERIES:
-            return "open"
-        return "better" if self.lower > 0 else "worse" if self.upper < 0 else "open"
-
-
-@dataclass(frozen=True)
-class Card:
-    """A result as the page shows it; `photo` is a data URI, None without a readable photo."""
-
-    item_id: str
-    title: str
-    photo: str | None
-    is_relevant: bool
 
 
 @dataclass(frozen=True)
@@ -92,23 +50,13 @@ class Duel:
 def compare_slices(
     slices: Sequence[Slice], champion: Sequence[Sequence[str]], challenger: Sequence[Sequence[str]]
 ) -> dict[str, dict[str, Difference]]:
-    """Slice to measure to difference.
-
-    The intervals' level is 95 % for all slices of a measure together (Bonferroni): with twenty slices, one would else
-    be expected to look decided by chance.
-    """
-    level = 1 - 0.05 / len(slices)
+    """Slice to measure to difference, with intervals of 95 % for all slices of a measure together."""
+    level = joint_level(len(slices))
     compared = {}
     for part in slices:
         before, after = part.measure(champion), part.measure(challenger)
         compared[part.name] = {
-            name: Difference(
-                len(part.positions),
-                float(before[name].mean()),
-                float(after[name].mean()),
-                *bootstrap_interval(after[name] - before[name], level=level),
-            )
-            for name in MEASURES
+            name: Difference.between(before[name], after[name], level=level) for name in SHOWN_MEASURES
         }
     return compared
 
@@ -131,10 +79,10 @@ def comparison_table(challenger: str, champion: str, compared: Mapping[str, Mapp
     """The differences as a person reads them."""
     table = Table(title=f"{challenger} against {champion}", title_justify="left")
     table.add_column("slice")
-    for measure in MEASURES:
+    for measure in SHOWN_MEASURES:
         table.add_column(measure, justify="right")
     for name, by_measure in compared.items():
-        table.add_row(name, *(_words(by_measure[measure]) for measure in MEASURES))
+        table.add_row(name, *(_words(by_measure[measure]) for measure in SHOWN_MEASURES))
     return table
 
 
@@ -152,11 +100,11 @@ def run(job: JobRun, options: Options) -> None:
     versions = [champion["model_version"], challenger["model_version"]]
     if versions[0] == versions[1]:
         raise JobError(f"{versions[0]} is both challenger and champion: name another with --model-version or --against")
-    queries = load_judged_queries(job, options, training_set_id=challenger["training_set_id"])
-    texts = [query.query for query in queries]
-    with job.stage("embed_and_rank"):
-        before, after = (rank_catalog(job, version, texts, batch_size=options.batch_size) for version in versions)
-    compared = compare_slices(cut_slices(queries), before, after)
+    judged = load_judged_set(job, options, training_set_id=challenger["training_set_id"])
+    queries = judged.queries
+    before, after = (_rank(job, options, version, judged) for version in versions)
+    compared = compare_slices(judged.slices, before, after)
+    before, after = before[: len(queries)], after[: len(queries)]  # those with a typo have had their slice
     won, lost = widest_gaps(queries, before, after, count=options.shown_queries)
     with job.stage("page"):
         html = render_page(
@@ -166,7 +114,7 @@ def run(job: JobRun, options: Options) -> None:
             champion=versions[0],
             challenger=versions[1],
             queries=len(queries),
-            measures=MEASURES,
+            measures=SHOWN_MEASURES,
             compared=compared,
             won=_duels(job, queries, before, after, won),
             lost=_duels(job, queries, before, after, lost),
@@ -180,6 +128,11 @@ def run(job: JobRun, options: Options) -> None:
     job.note(f"page: {place}")
 
 
+def _rank(job: JobRun, options: Options, version: str, judged: JudgedSet) -> list[list[str]]:
+    with job.stage("embed_and_rank"), embed_catalog(job, version, batch_size=options.batch_size) as catalog:
+        return catalog.rank(judged.texts)
+
+
 def _duels(
     job: JobRun,
     queries: Sequence[JudgedQuery],
@@ -187,18 +140,12 @@ def _duels(
     after: Sequence[Sequence[str]],
     positions: Sequence[int],
 ) -> list[Duel]:
-    shown = {item_id for n in positions for ranked in (before, after) for item_id in ranked[n][:_RESULTS]}
-    rows = job.lake.read(ITEMS).where(F.col("item_id").isin(*sorted(shown)))
-    items = {row["item_id"]: row for row in rows.select("item_id", "title", "image_sha256").collect()}
-    photos = thumbnails(job.lake.read(ITEM_IMAGES), {row["image_sha256"] for row in items.values()} - {None})
+    gallery = Gallery(
+        job.lake, {item_id for n in positions for ranked in (before, after) for item_id in ranked[n][:_RESULTS]}
+    )
 
     def cards(query: JudgedQuery, ranked: Sequence[str]) -> list[Card]:
-        return [
-            Card(
-                item_id, items[item_id]["title"], photos.get(items[item_id]["image_sha256"]), item_id in query.relevant
-            )
-            for item_id in ranked[:_RESULTS]
-        ]
+        return [gallery.result(item_id, query.relevant) for item_id in ranked[:_RESULTS]]
 
     def score(query: JudgedQuery, ranked: Sequence[str]) -> float:
         return float(ndcg_at_k([ranked], [set(query.relevant)], 10)[0])

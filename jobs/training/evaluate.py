@@ -1,26 +1,32 @@
 """Measure a model on judged queries over the full catalog, as a whole and slice by slice.
 
-Reads:  models, items, item_images, query_item_pairs, training_sets; judged queries and judgments where they are
-        configured
-Writes: models (metrics)
+Reads:  models, items, item_images, query_item_pairs, training_sets, job_runs; judged queries and judgments where they
+        are configured
+Writes: models (metrics), judged_results, photo_weights
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from pydantic import Field
+from pyspark.sql import Row
+from pyspark.sql import functions as F
 from rich.table import Table
 
 from jobs.core.job import JobRun, main
-from jobs.core.serving import find_model
-from jobs.training.judged import MeasuringOptions, load_judged_queries
-from jobs.training.ranking import rank_catalog
-from jobs.training.slices import ALL, Slice, cut_slices
+from jobs.core.serving import find_model, newest_promoted_model
+from jobs.training.judged import JudgedSet, MeasuringOptions, load_judged_set
+from jobs.training.ranking import embed_catalog, sample_of
+from jobs.training.results import KEPT_RESULTS, keep_results, results_of
+from jobs.training.slices import ALL, SHOWN_MEASURES, Slice
 from models.retrieval_metrics import bootstrap_interval
-from schemas import MODELS
+from models.vector_space import effective_rank, hubness
+from schemas import MODELS, PHOTO_WEIGHTS
 
-_SHOWN = ("recall_at_10", "recall_at_100", "ndcg_at_10")
+# Items whose weights are kept.
+_SAMPLED_ITEMS = 20_000
 
 
 class Options(MeasuringOptions):
@@ -36,19 +42,35 @@ def measure_slices(slices: Sequence[Slice], ranked: Sequence[Sequence[str]]) -> 
         by_query = part.measure(ranked)
         figures = {name: float(values.mean()) for name, values in by_query.items()}
         if part.name == ALL:
-            for name in _SHOWN:
+            for name in SHOWN_MEASURES:
                 figures[f"{name}_lower"], figures[f"{name}_upper"] = bootstrap_interval(by_query[name])
         measured[part.name] = {"queries": float(len(part.positions)), **figures}
     return measured
 
 
+def measure_space(items: int, moment: np.ndarray, found: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Figures in which a collapse of the catalog's vectors shows.
+
+    Args:
+        items: How many vectors there are.
+        moment: (dim, dim), the sum of x x^T over them.
+        found: The first results of each judged query.
+    """
+    skewness, never_found = hubness(found, items=items)
+    figures = {"effective_rank": effective_rank(moment), "hubness_at_10": skewness, "never_found_share": never_found}
+    # Tasks' sums are added in any order: what that changes in the last digits is no change of the model's.
+    return {name: round(value, 6) for name, value in figures.items()}
+
+
 def slices_table(title: str, measured: dict[str, dict[str, float]]) -> Table:
     """The figures as a person reads them."""
     table = Table(title=title, title_justify="left")
-    for column in ("slice", "queries", *_SHOWN):
+    for column in ("slice", "queries", *SHOWN_MEASURES):
         table.add_column(column, justify="left" if column == "slice" else "right")
     for name, figures in measured.items():
-        table.add_row(name, f"{figures['queries']:,.0f}", *(_with_interval(figures, figure) for figure in _SHOWN))
+        table.add_row(
+            name, f"{figures['queries']:,.0f}", *(_with_interval(figures, figure) for figure in SHOWN_MEASURES)
+        )
     return table
 
 
@@ -60,25 +82,53 @@ def _with_interval(figures: dict[str, float], name: str) -> str:
 
 
 def run(job: JobRun, options: Options) -> None:
-    """Rank the catalog for every judged query, write the figures beside the model."""
-    lake = job.lake
-    model = find_model(lake, options.model_version)
-    version = model["model_version"]
-    queries = load_judged_queries(job, options, training_set_id=model["training_set_id"])
-    with job.stage("embed_and_rank"):
-        ranked = rank_catalog(job, version, [query.query for query in queries], batch_size=options.batch_size)
-    measured = measure_slices(cut_slices(queries), ranked)
+    """Measure the model; and the promoted one, which it has to beat, unless that is measured for this date already."""
+    model = find_model(job.lake, options.model_version)
+    judged = load_judged_set(job, options, training_set_id=model["training_set_id"])
+    measured, changed = measure_model(job, options, model, judged)
     for name, figures in measured.items():
         for figure, value in figures.items():
             job.figure(figure if name == ALL else f"{figure} [{name}]", value)
-    overall = {name: value for name, value in measured[ALL].items() if name != "queries"}
-    overall["judged_queries"] = float(len(queries))
-    row = {**model.asDict(), "metrics": {**model["metrics"], **overall}}
-    changed = lake.merge(MODELS, job.spark.createDataFrame([row], MODELS.schema)).changed
-    job.count(rows_in=len(queries), rows_out=len(queries))
-    job.console.print(slices_table(f"{version} on judged queries", measured), soft_wrap=False)
+    champion = newest_promoted_model(job.lake)
+    if champion is not None and not _is_measured(job, options, champion, judged):
+        changed |= measure_model(job, options, champion, judged)[1]
+    job.count(rows_in=len(judged.queries), rows_out=len(judged.queries))
     if not changed:
         job.unchanged()
+
+
+def measure_model(
+    job: JobRun, options: Options, model: Row, judged: JudgedSet
+) -> tuple[dict[str, dict[str, float]], bool]:
+    """Rank the catalog for every judged query, write what comes of it, and print the slices.
+
+    Returns:
+        Slice to figures, and whether any result differs from what was known.
+    """
+    version = model["model_version"]
+    with job.stage("embed_and_rank"), embed_catalog(job, version, batch_size=options.batch_size) as catalog:
+        ranked = catalog.rank(judged.texts)
+        items, moment = catalog.moments()
+        weights = sample_of(catalog.items, count=_SAMPLED_ITEMS, of=items).drop("embedding")
+        weights = weights.withColumn("model_version", F.lit(version))
+        job.lake.replace(PHOTO_WEIGHTS, weights, F.col("model_version") == version)
+    measured = measure_slices(judged.slices, ranked)
+    found = [ids[:KEPT_RESULTS] for ids in ranked[: len(judged.queries)]]
+    measured[ALL] |= measure_space(items, moment, found)
+    overall = {name: value for name, value in measured[ALL].items() if name != "queries"}
+    overall["judged_queries"] = float(len(judged.queries))
+    row = {**model.asDict(), "metrics": {**model["metrics"], **overall}}
+    with job.stage("record"):
+        changed = keep_results(job, version, judged, options.date, ranked)
+        changed |= job.lake.merge(MODELS, job.spark.createDataFrame([row], MODELS.schema)).changed > 0
+    job.console.print(slices_table(f"{version} on judged queries", measured), soft_wrap=False)
+    return measured, changed
+
+
+def _is_measured(job: JobRun, options: Options, model: Row, judged: JudgedSet) -> bool:
+    """Whether the model was measured on these queries for this date, in all their slices."""
+    known = results_of(job.lake, model["model_version"], judged.digest, options.date).select("slice").distinct()
+    return {part.name for part in judged.slices} <= {row["slice"] for row in known.collect()}
 
 
 if __name__ == "__main__":

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
+from jobs.training.typos import with_typo
 from models.make.text import split_words
 from models.retrieval_metrics import ndcg_at_k, recall_at_k, reciprocal_rank
 
 ALL = "all"
+TYPOS = "typos"
+# What people are shown of a slice; `Slice.measure` gives more.
+SHOWN_MEASURES = ("recall_at_10", "recall_at_100", "ndcg_at_10")
 # Categories that have a slice: the largest, by relevant items.
 _CATEGORIES = 8
+
+# How much of the log's window is a query's or an item's: `head` are the most shown that together take half of all
+# impressions, `tail` the others that the window knows, `none` what it does not know.
+Traffic = Literal["head", "tail", "none"]
+_QUERIES_BY_TRAFFIC = {"head": "queries of the head", "tail": "queries of the tail", "none": "queries new to the log"}
 
 
 @dataclass(frozen=True)
@@ -23,12 +33,12 @@ class RelevantItem:
     Args:
         title: As the catalog has it today.
         category: The catalog's category; None where it names none.
-        was_shown: Whether the log's window holds an event of the item.
+        traffic: How much the log shows it.
     """
 
     title: str
     category: str | None
-    was_shown: bool
+    traffic: Traffic
 
 
 @dataclass(frozen=True)
@@ -39,12 +49,14 @@ class JudgedQuery:
         query: The text.
         attributes: What the judged table says of the query, by column: `{"wording": "colloquial"}`.
         relevant: item_id to item; at least one.
+        traffic: How often the log asks it, word for word.
     """
 
     query_id: str
     query: str
     attributes: Mapping[str, str]
     relevant: Mapping[str, RelevantItem]
+    traffic: Traffic = "none"
 
 
 @dataclass(frozen=True)
@@ -80,31 +92,76 @@ class Slice:
         }
 
 
-def cut_slices(queries: Sequence[JudgedQuery]) -> list[Slice]:
-    """All queries; queries by each value of their attributes; and queries with one kind of their relevant items each.
+def head_bound(shown: Mapping[int, int]) -> int:
+    """The fewest impressions of the head: of the most shown that together take half of all impressions.
 
-    Kinds of items: never shown in the log or shown; with a title that holds every word of the query or lacks one; and
-    those of the largest categories.
+    Args:
+        shown: Impressions to how many queries, or items, have as many.
     """
-    by_attribute: dict[str, list[int]] = defaultdict(list)
+    half = sum(impressions * count for impressions, count in shown.items()) / 2
+    taken = 0
+    for impressions in sorted(shown, reverse=True):
+        taken += impressions * shown[impressions]
+        if taken >= half:
+            return impressions
+    return 0
+
+
+def cut_slices(queries: Sequence[JudgedQuery]) -> list[Slice]:
+    """All queries; queries by each value of their attributes and by traffic; queries with one kind of their items.
+
+    Kinds of items: never shown in the log or shown, and then of its head or its tail; with a title that holds every
+    word of the query or lacks one; and those of the largest categories.  Where all queries have the same traffic, there
+    is no slice of it.
+    """
+    of_queries: dict[str, list[int]] = defaultdict(list)
+    of_traffic: dict[str, list[int]] = defaultdict(list)
     of_kind: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
     categories: Counter[str] = Counter()
     for position, query in enumerate(queries):
+        of_traffic[_QUERIES_BY_TRAFFIC[query.traffic]].append(position)
         for name, value in query.attributes.items():
-            by_attribute[f"{name}={value}"].append(position)
+            of_queries[f"{name}={value}"].append(position)
         words = set(split_words(query.query))
         for item_id, item in query.relevant.items():
-            lacks = not words <= set(split_words(item.title))
-            of_kind["items shown" if item.was_shown else "items never shown"][position].add(item_id)
-            of_kind["titles that lack a word" if lacks else "titles that hold every word"][position].add(item_id)
+            for kind in _kinds(item, words):
+                of_kind[kind][position].add(item_id)
             if item.category is not None:
                 categories[item.category] += 1
                 of_kind[f"category={item.category}"][position].add(item_id)
     small = {f"category={name}" for name, _ in categories.most_common()[_CATEGORIES:]}
+    if len(of_traffic) > 1:
+        of_queries |= of_traffic
     slices = [_of_queries(ALL, range(len(queries)), queries)]
-    slices += [_of_queries(name, by_attribute[name], queries) for name in sorted(by_attribute)]
+    slices += [_of_queries(name, of_queries[name], queries) for name in sorted(of_queries)]
     slices += [_of_items(name, of_kind[name], queries) for name in sorted(of_kind) if name not in small]
     return slices
+
+
+def mistyped_queries(queries: Sequence[JudgedQuery]) -> dict[int, str]:
+    """Position to the query with a typo; queries whose words are all short have none."""
+    typos = {position: with_typo(query.query) for position, query in enumerate(queries)}
+    return {position: typo for position, typo in typos.items() if typo is not None}
+
+
+def typo_slice(queries: Sequence[JudgedQuery], mistyped: Mapping[int, str]) -> Slice:
+    """The mistyped queries, each with the items of the query that was meant; their rankings follow all queries'."""
+    meant = _of_queries(TYPOS, list(mistyped), queries)
+    return replace(meant, positions=range(len(queries), len(queries) + len(mistyped)))
+
+
+def lacks_a_word(title: str, query_words: set[str]) -> bool:
+    """Whether the title holds fewer than all words of a query."""
+    return not query_words <= set(split_words(title))
+
+
+def _kinds(item: RelevantItem, query_words: set[str]) -> Iterator[str]:
+    yield "titles that lack a word" if lacks_a_word(item.title, query_words) else "titles that hold every word"
+    if item.traffic == "none":
+        yield "items never shown"
+    else:
+        yield "items shown"
+        yield f"items of the {item.traffic}"
 
 
 def _of_queries(name: str, positions: Sequence[int], queries: Sequence[JudgedQuery]) -> Slice:

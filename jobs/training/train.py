@@ -64,7 +64,7 @@ def find_training_set(lake: Lake, training_set_id: str | None, date: dt.date) ->
     return row
 
 
-def train_and_store(settings_json: str, models_uri: str, runs_uri: str) -> str:
+def train_and_store(settings_json: str, models_uri: str, runs_uri: str, code_revision: str | None = None) -> str:
     """What each worker runs: train, and on rank 0 put the model folder and its curves into the lake.
 
     Args:
@@ -72,11 +72,14 @@ def train_and_store(settings_json: str, models_uri: str, runs_uri: str) -> str:
         models_uri: The lake's folder of models, as fsspec names it.
         runs_uri: Likewise the folder of curves: `<model_version>.jsonl` is the progress file, and the folder
             `<model_version>` holds TensorBoard's event files.
+        code_revision: Of this project, for the model card.
 
     Returns:
         `TrainResult` as JSON.
     """
     settings = TrainSettings.model_validate_json(settings_json)
+    if code_revision:
+        os.environ["MAKE_CODE_REVISION"] = code_revision
     scratch = Path(tempfile.mkdtemp(prefix="make-model-"))
     outputs = {"output": str(scratch / "model"), "tensorboard_folder": str(scratch / "tensorboard")}
     settings = settings.model_copy(update=outputs)
@@ -155,7 +158,11 @@ def run(job: JobRun, options: Options) -> None:
     )
     with job.stage("train"), job.progress("training", 1.0, lambda: _share_done(progress_file)):
         answer = _distributor(spark, options.workers).run(
-            train_and_store, settings.model_dump_json(), lake.path("models"), lake.path("training_runs")
+            train_and_store,
+            settings.model_dump_json(),
+            lake.path("models"),
+            lake.path("training_runs"),
+            code_revision(),
         )
     result = TrainResult.model_validate_json(answer)
     for name, value in result.metrics.items():
@@ -172,6 +179,7 @@ def run(job: JobRun, options: Options) -> None:
         "code_revision": code_revision(),
         "created_at": dt.datetime.now(dt.UTC),
         "promoted_at": None,
+        "promotion_reason": None,
     }
     lake.merge(MODELS, spark.createDataFrame([model], MODELS.schema), insert_only=True)
     job.count(rows_in=training_set["train_rows"], rows_out=training_set["train_rows"])

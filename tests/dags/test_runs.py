@@ -64,6 +64,14 @@ def test_training_ingests_its_window_and_passes_on_only_the_parameters_that_were
     assert submissions.arguments_of("training/train") == ["--date=2026-11-20", "--epochs=3", "--max-minutes=1.5"]
 
 
+def test_a_refused_model_fails_no_run_and_has_its_page(submissions):
+    submissions.skip("training/promote")
+    state, tasks = states_of(make_training)
+    assert state == "success"
+    assert tasks["training.promote"] == "skipped"
+    assert tasks["training.report"] == "success"
+
+
 def test_a_run_without_a_logical_date_takes_the_date_parameter(submissions):
     state, _ = states_of(make_training, logical_date=None, run_conf={"date": "2026-11-18"})
     assert state == "success"

@@ -31,6 +31,7 @@ TRAINING = [
     "training.train",
     "training.evaluate",
     "training.promote",
+    "training.report",
 ]
 
 

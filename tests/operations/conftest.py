@@ -90,7 +90,7 @@ def night_lake(lake, spark, items, embeddings, failures):
     lake.append(ITEM_IMAGES, spark.createDataFrame([*photos, broken], ITEM_IMAGES.schema))
     queries = [(f"query {n}", MODEL, np.eye(4)[n % 4].tolist(), 100 - n, "night") for n in range(5)]
     lake.append(QUERY_EMBEDDINGS, spark.createDataFrame(queries, QUERY_EMBEDDINGS.schema))
-    model = (MODEL, "w", "p", "set", "{}", 4, {}, "promoted", None, MIDNIGHT, MIDNIGHT)
+    model = (MODEL, "w", "p", "set", "{}", 4, {}, "promoted", None, MIDNIGHT, MIDNIGHT, None)
     lake.append(MODELS, spark.createDataFrame([model], MODELS.schema))
     rejected = spark.createDataFrame(
         [("empty_title", '{"item_id": "7", "title": "<img src=x>"}')] * 2, "reason string, row string"

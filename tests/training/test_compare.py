@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from jobs.training import compare, evaluate
+from jobs.training import compare, evaluate, report
 from jobs.training.compare import compare_slices, widest_gaps
 from jobs.training.slices import JudgedQuery, RelevantItem, cut_slices
 from models.training.checkpoint import load_model_folder, save_model_folder
-from schemas import ITEM_IMAGES, ITEMS, MODELS
+from schemas import ITEM_IMAGES, ITEMS, JUDGED_RESULTS, MODELS, PHOTO_WEIGHTS, QUERY_ITEM_PAIRS
 from tests.photos import jpeg
 
 DAY = dt.date(2026, 11, 1)
@@ -19,7 +19,7 @@ TITLES = {"i1": "red dress", "i2": "blue shirt", "i3": "red shoes", "i4": "white
 
 
 def asked(count: int) -> list[JudgedQuery]:
-    item = {"i1": RelevantItem("red dress", None, was_shown=True)}
+    item = {"i1": RelevantItem("red dress", None, traffic="head")}
     return [JudgedQuery(f"q{n}", "red dress", {}, item) for n in range(count)]
 
 
@@ -85,20 +85,53 @@ def test_the_newest_model_is_compared_with_the_promoted_one(lake, run_job, judge
     page = Path(lake.path("reports", "night_1", "index.html")).read_text()
     assert f"{challenger} against {promoted_model}" in page
     assert "data:image/jpeg;base64," in page
-    for name in ("all", "wording=plain", "items never shown"):
+    for name in ("all", "typos", "wording=plain", "items never shown"):
         assert f"change_of_recall_at_10 [{name}]" in record["figures"]
+    assert "run 1 over these 3 judged queries" in record["notes"]
 
 
-def test_evaluation_records_its_figures_beside_the_model_and_slices_in_the_run(lake, run_job, judged, challenger):
+def test_evaluation_records_what_the_model_and_the_promoted_one_answer(
+    lake, spark, run_job, judged, challenger, promoted_model
+):
+    pairs = [("red dress", "i1", 10, 1, 0, 1.0, DAY, DAY), ("hat", "i4", 1, 1, 0, 1.0, DAY, DAY)]
+    lake.append(QUERY_ITEM_PAIRS, spark.createDataFrame(pairs, QUERY_ITEM_PAIRS.schema))
     record = run_job(evaluate, date=DAY, **judged, slice_by=["wording"])
+    assert record["verdict"] == "succeeded", record["notes"]
     metrics = lake.read(MODELS).where(f"model_version = '{challenger}'").first()["metrics"]
     assert metrics["judged_queries"] == 2
     assert metrics["recall_at_10"] == 1.0, "the catalog has four items"
     assert metrics["recall_at_10_lower"] == metrics["recall_at_10_upper"] == 1.0
+    assert 1 < metrics["effective_rank"] <= 4, "four vectors"
+    assert metrics["never_found_share"] == metrics["hubness_at_10"] == 0.0, "ten results hold all of them"
     assert json.loads(record["arguments"])["slice_by"] == ["wording"]
     assert record["figures"]["recall_at_10 [wording=colloquial]"] == 1.0
-    again = run_job(evaluate, date=DAY, **judged)
+    by_traffic = ("queries of the head", "queries new to the log", "items of the head", "items of the tail")
+    assert [record["figures"][f"queries [{name}]"] for name in (*by_traffic, "items never shown")] == [1] * 5
+    results = lake.read(JUDGED_RESULTS).where("slice in ('all', 'typos')").collect()
+    assert sorted((row["model_version"], row["slice"], row["query_id"]) for row in results) == sorted(
+        (version, *rest)
+        for version in (challenger, promoted_model)
+        for rest in (("all", "q1"), ("all", "q2"), ("typos", "q1"))
+    )
+    assert all(set(row["found"]) == set(TITLES) for row in results)
+    assert {row["query_id"]: row["relevant"] for row in results} == {"q1": ["i1", "i3"], "q2": ["i4"]}
+    weights = lake.read(PHOTO_WEIGHTS).where(f"model_version = '{challenger}'").collect()
+    assert {row["item_id"]: row["image_status"] for row in weights} == dict.fromkeys(TITLES, "missing") | {"i1": "ok"}
+
+    lake.fs.makedirs(lake.path("training_runs"))
+    with lake.fs.open(lake.path("training_runs", f"{challenger}.jsonl"), "w") as file:
+        file.write('{"event": "step", "steps": 10, "loss": 2.5}\n{"event": "step", "steps": 20, "loss": 2.0}\n')
+    page = Path(lake.path("reports", run_job(report, date=DAY, run_id="page")["run_id"], "index.html")).read_text()
+    assert f"<h1>{challenger}</h1>" in page
+    assert "not judged yet" in page
+    assert "Losses over steps" in page
+    assert "The photo changes the vector most" in page
+    assert "data:image/jpeg;base64," in page
+
+    again = run_job(evaluate, date=DAY, **judged, slice_by=["wording"])
     assert again["verdict"] == "unchanged", again["notes"]
+    assert "run 2 over these 3 judged queries (before: 1 of training evaluate)" in again["notes"]
+    assert again["figures"]["judged_run"] == 2
 
 
 def test_a_model_is_not_compared_with_itself(run_job, judged, promoted_model):

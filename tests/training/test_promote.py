@@ -1,47 +1,100 @@
-"""A challenger is promoted unless it is worse, measured on the same judged queries."""
+"""A challenger is promoted when it is better on the same judged queries, and loses no slice by much."""
 
 import datetime as dt
 
+import pandas as pd
 import pytest
 from pyspark.sql import functions as F
 
 from jobs.training import promote as job
-from schemas import MODELS
+from jobs.training.promote import pair_slices, refusals
+from schemas import JUDGED_RESULTS, MODELS
 
 DAY = dt.date(2026, 11, 2)
 
 
-def add_candidate(lake, version: str, recall: float | None, judged_queries: float = 2.0) -> None:
-    metrics = {} if recall is None else {"recall_at_10": recall, "judged_queries": judged_queries}
+def measured(**slices: list[float]) -> pd.DataFrame:
+    rows = [(name, f"q{n}", value) for name, values in slices.items() for n, value in enumerate(values)]
+    return pd.DataFrame(rows, columns=["slice", "query_id", "value"])
+
+
+BEFORE = measured(all=[0.5] * 40, shoes=[0.5] * 20, hats=[0.5] * 19)
+
+
+@pytest.mark.parametrize(
+    ("after", "because"),
+    [
+        ({"all": [0.51] * 40}, []),
+        ({"all": [0.5] * 40}, ["0.5000 against 0.5000 over 40 queries"]),
+        ({"all": [0.4] * 40}, ["(change -0.1000, interval -0.1000 to -0.1000)"]),
+        ({"all": [0.6] * 40, "shoes": [0.46] * 20}, []),
+        ({"all": [0.6] * 40, "shoes": [0.44] * 20}, ["slice shoes: 0.4400 against 0.5000 over 20 queries"]),
+        ({"all": [0.6] * 40, "hats": [0.0] * 19}, []),
+        ({"all": [0.6] * 40, "a new slice": [0.0] * 40}, []),
+    ],
+    ids=["better", "equal", "worse", "slice within bound", "slice lost", "few queries", "slice of one model"],
+)
+def test_a_challenger_must_be_better_and_may_lose_no_slice_by_more_than_the_bound(after, because):
+    found = refusals(pair_slices(BEFORE, measured(**after)), slice_tolerance=0.05)
+    assert len(found) == len(because)
+    assert all(words in line for words, line in zip(because, found, strict=True))
+
+
+def test_values_are_paired_by_query_whatever_their_order():
+    before = measured(all=[0.0, 1.0, 0.5])
+    after = before.assign(value=before["value"] + 0.1).iloc[::-1]
+    difference = pair_slices(before, after)["all"]
+    assert difference.lower == pytest.approx(difference.upper) == pytest.approx(0.1)
+
+
+def add_candidate(lake, version: str) -> None:
     row = lake.read(MODELS).where("stage = 'promoted'").first().asDict()
-    created = dt.datetime(2026, 11, 2, tzinfo=dt.UTC)
-    row |= {"model_version": version, "metrics": metrics, "stage": "candidate", "promoted_at": None}
-    row["created_at"] = created
+    row |= {"model_version": version, "stage": "candidate", "promoted_at": None}
+    row["created_at"] = dt.datetime(2026, 11, 2, tzinfo=dt.UTC)
     lake.append(MODELS, lake.read(MODELS).sparkSession.createDataFrame([row], MODELS.schema))
 
 
-def stage(lake, version: str) -> str:
-    return lake.read(MODELS).where(F.col("model_version") == version).first()["stage"]
+def add_results(lake, version: str, values: list[float], judged_set: str = "a") -> None:
+    now = dt.datetime(2026, 11, 2, tzinfo=dt.UTC)
+    rows = [
+        (version, judged_set, DAY, "all", f"q{n}", "dress", *[value] * 5, ["i1"], ["i1"], now)
+        for n, value in enumerate(values)
+    ]
+    lake.append(JUDGED_RESULTS, lake.read(JUDGED_RESULTS).sparkSession.createDataFrame(rows, JUDGED_RESULTS.schema))
 
 
-@pytest.mark.parametrize(("recall", "promoted"), [(0.6, True), (0.495, True), (0.4, False), (None, False)])
-def test_a_challenger_must_not_be_worse_than_the_champion(lake, promoted_model, run_job, recall, promoted):
-    add_candidate(lake, "make-new", recall)
-    record = run_job(job, date=DAY)
-    assert record["verdict"] == ("succeeded" if promoted else "failed")
-    assert stage(lake, "make-new") == ("promoted" if promoted else "candidate")
-    if not promoted:
-        assert ("0.4000" if recall else "run `training evaluate` first") in record["notes"][-1]
+def test_a_refusal_is_no_failure_and_a_reason_overrules_it_and_is_recorded(lake, promoted_model, run_job):
+    add_candidate(lake, "make-new")
+    add_results(lake, promoted_model, [0.5, 1.0])
+    add_results(lake, "make-new", [0.5, 0.8])
+    refused = run_job(job, date=DAY)
+    assert refused["verdict"] == "skipped"
+    assert "0.6500 against 0.7500 over 2 queries" in refused["notes"][-1]
+    assert refused["figures"]["change_of_recall_at_10 [all]"] == pytest.approx(-0.1)
+    model = lake.read(MODELS).where(F.col("model_version") == "make-new")
+    assert model.first()["stage"] == "candidate"
 
-
-def test_a_reason_promotes_in_any_case_and_is_recorded(lake, promoted_model, run_job):
-    add_candidate(lake, "make-new", 0.1)
-    record = run_job(job, date=DAY, reason="the old one cannot read Chinese")
-    assert stage(lake, "make-new") == "promoted"
-    assert "the old one cannot read Chinese" in record["notes"][-1]
+    assert run_job(job, date=DAY, reason="the old one cannot read Chinese")["verdict"] == "succeeded"
+    assert model.first()["stage"] == "promoted"
+    assert model.first()["promotion_reason"] == "the old one cannot read Chinese"
     assert run_job(job, date=DAY)["verdict"] == "unchanged"
 
 
-def test_figures_from_different_judged_queries_are_not_compared(lake, promoted_model, run_job):
-    add_candidate(lake, "make-new", 0.1, judged_queries=50.0)
+def test_models_that_were_not_measured_alike_are_not_compared(lake, promoted_model, run_job):
+    add_candidate(lake, "make-new")
+    assert "run `training evaluate` first" in run_job(job, date=DAY)["notes"][-1]
+    add_results(lake, promoted_model, [0.5, 1.0], judged_set="b")
+    add_results(lake, "make-new", [0.9, 1.0])
+    record = run_job(job, date=DAY)
+    assert record["verdict"] == "failed"
+    assert (
+        f"the promoted {promoted_model} was not measured on the queries that make-new answered" in record["notes"][-1]
+    )
+
+
+def test_the_first_model_needs_only_to_be_measured(lake, promoted_model, run_job):
+    add_results(lake, promoted_model, [0.1])
+    lake.delta(MODELS).update(set={"stage": "'candidate'", "promoted_at": "null"})
     assert run_job(job, date=DAY)["verdict"] == "succeeded"
+    model = lake.read(MODELS).first()
+    assert (model["stage"], model["promotion_reason"]) == ("promoted", None)

@@ -1,0 +1,152 @@
+"""A model's page shows what the lake knows of it, and says where it knows nothing."""
+
+import datetime as dt
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from pyspark.sql import Row
+
+from jobs.core.pages import render_page
+from jobs.training.curves import Curve, Curves
+from jobs.training.gallery import Card
+from jobs.training.report import (
+    HardQuery,
+    Page,
+    Verdict,
+    Weights,
+    category_spreads,
+    ends,
+    hardest_queries,
+    kind_spreads,
+    slice_figures,
+)
+
+DAY = dt.date(2026, 11, 20)
+HOSTILE = "<script>alert('title')</script>"
+SAMPLE = pd.DataFrame(
+    {
+        "item_id": ["a", "b", "c", "d"],
+        "category": ["hats", "hats", None, "shoes"],
+        "image_weight": [0.1, 0.3, 0.6, 0.8],
+        "photo_effect": [0.2, 0.1, 0.4, 0.3],
+        "image_status": ["ok"] * 4,
+    }
+)
+RESULTS = pd.DataFrame(
+    [
+        ("all", "q1", "hat", 0.5, 1.0, 0.4, ["a", "b"], ["b", "a"]),
+        ("all", "q2", "shoe", 0.0, 0.0, 0.0, ["d"], ["a"]),
+        ("all", "q3", "boot", 0.0, 1.0, 0.0, ["d"], ["b"]),
+        ("titles that lack a word", "q1", "hat", 1.0, 1.0, 1.0, ["a", "c"], ["b", "a"]),
+        ("items shown", "q9", "hat", 1.0, 1.0, 1.0, ["elsewhere"], ["b", "a"]),
+        ("typos", "q1", "hta", 0.5, 0.5, 0.5, ["a", "b"], ["a"]),
+    ],
+    columns=["slice", "query_id", "query", "recall_at_10", "recall_at_100", "ndcg_at_10", "relevant", "found"],
+)
+
+
+class Tags(HTMLParser):
+    """Collects elements and the addresses that they load."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.names: list[str] = []
+        self.addresses: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.names.append(tag)
+        self.addresses += [value for name, value in attrs if name in ("src", "href", "xlink:href")]
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.names.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def page_of(**known) -> str:
+    model = Row(
+        model_version="make-20261120-00000000",
+        training_set_id="set",
+        training_settings='{"epochs": 3}',
+        metrics={"steps": 10.0, "effective_rank": 41.5},
+        code_revision=None,
+        created_at=dt.datetime(2026, 11, 20),
+        promotion_reason=None,
+    )
+    nothing = {
+        "verdict": Verdict("amber", "not judged yet", []),
+        "curves": None,
+        "data_seen": {},
+        "settings": {},
+        "slices": {},
+        "measured_on": None,
+        "weights": None,
+        "hardest": [],
+    }
+    page = Page(date=DAY, run_id="night", model=model, **(nothing | known))
+    return render_page("jobs.training", "report.html.j2", page=page)
+
+
+def test_a_model_of_which_nothing_is_known_has_a_page_that_says_so():
+    html = page_of()
+    assert not Tags(html).open
+    for words in ("No curves", "Not measured yet", "No judged query is known", "not judged yet"):
+        assert words in html
+
+
+def test_a_page_is_whole_carries_no_markup_of_its_data_and_loads_nothing():
+    card = Card("a", HOSTILE, None, "weight 0.10", is_good=False)
+    html = page_of(
+        verdict=Verdict("green", "promoted", [HOSTILE]),
+        curves=Curves([Curve("loss", [1, 2], [3.0, 2.0])], [Curve("recall_at_10", [2], [0.4])]),
+        data_seen={"steps": 10.0},
+        settings={"overrides.fusion": "mean"},
+        slices=slice_figures(RESULTS),
+        measured_on=DAY,
+        weights=Weights({"ok": 4}, [1] * 40, category_spreads(SAMPLE), kind_spreads(SAMPLE, RESULTS), {"most": [card]}),
+        hardest=[HardQuery(HOSTILE, 0.0, 1, [card])],
+    )
+    tags = Tags(html)
+    assert not tags.open
+    assert "script" not in tags.names
+    assert tags.names.count("svg") == 5
+    assert all(address.startswith(("data:", "#")) for address in tags.addresses)
+    assert html.count("&lt;script&gt;alert") >= 3
+    assert "0.167 <small>0.000 to 0.500</small>" in html
+
+
+def test_slices_are_told_with_intervals_the_whole_and_the_typos_first():
+    figures = slice_figures(RESULTS)
+    assert list(figures) == ["all", "typos", "items shown", "titles that lack a word"]
+    queries, by_measure = figures["all"]
+    assert queries == 3
+    assert by_measure["recall_at_10"].mean == pytest.approx(1 / 6)
+    assert by_measure["recall_at_10"].lower <= 1 / 6 <= by_measure["recall_at_10"].upper
+
+
+def test_the_hardest_queries_are_those_with_the_lowest_gain_then_the_lowest_recall():
+    assert hardest_queries(RESULTS, 2)["query"].tolist() == ["shoe", "boot"]
+
+
+def test_weights_are_spread_by_category_and_by_kind_of_answer():
+    assert [(spread.group, spread.items) for spread in category_spreads(SAMPLE)] == [
+        ("hats", 2),
+        ("(no category)", 1),
+        ("shoes", 1),
+    ]
+    (lacking,) = kind_spreads(SAMPLE, RESULTS)
+    assert (lacking.group, lacking.items) == ("titles that lack a word", 2)
+    assert [lacking.low, lacking.median, lacking.high] == pytest.approx(np.quantile([0.1, 0.6], [0.1, 0.5, 0.9]))
+    assert kind_spreads(SAMPLE, None) == []
+
+
+def test_the_ends_are_the_products_with_least_and_most_of_weight_and_effect():
+    found = {caption: products["item_id"].tolist() for caption, products in ends(SAMPLE, 2).items()}
+    assert list(found.values()) == [["a", "b"], ["d", "c"], ["b", "a"], ["c", "d"]]

@@ -9,7 +9,7 @@ import numpy as np
 
 from models.make.text import split_words
 
-K1 = 1.5  # how soon further occurrences of a word stop to count
+K1 = 1.2  # how soon further occurrences of a word stop to count
 B = 0.75  # how much a long title is held against its words
 # The rank constant of reciprocal-rank fusion: Cormack et al. (2009).
 _RRF_CONSTANT = 60

@@ -53,6 +53,7 @@ def test_the_lexical_bar_of_the_real_catalog_is_met():
     bm25 = BM25(catalog.titles)
     ranked = [catalog.best(bm25.scores(query.query)) for query in queries]
     relevant = [set(query.relevant) for query in queries]
-    assert recall_at_k(ranked, relevant, 10).mean() == pytest.approx(0.349, abs=0.01)
-    assert recall_at_k(ranked, relevant, 100).mean() == pytest.approx(0.534, abs=0.01)
-    assert ndcg_at_k(ranked, relevant, 10).mean() == pytest.approx(0.350, abs=0.01)
+    # What the catalog's makers report of theirs; this one must be no weaker, and no other thing.
+    found = [recall_at_k(ranked, relevant, 10), recall_at_k(ranked, relevant, 100), ndcg_at_k(ranked, relevant, 10)]
+    for values, theirs in zip(found, (0.349, 0.534, 0.350), strict=True):
+        assert theirs <= values.mean() <= theirs + 0.015

@@ -49,7 +49,7 @@ class Options(BaseSettings):
     rounds: int = Field(6, ge=1, description="Blocks of each source, one after the other.")
     settling: int = Field(6, ge=0, description="Steps at the start of a block that are not timed: queues are full.")
     steps: int = Field(15, ge=1, description="Timed steps a block.")
-    photo_memory_mb: int = Field(1024, ge=0, description="As in training; 0: every epoch decodes, like the first.")
+    cache_mb: int = Field(1024, ge=0, description="As in training; 0: every epoch decodes, like the first.")
     threads: int | None = Field(None, ge=1, description="CPU threads; None: as many as there are cores.")
 
 
@@ -79,7 +79,7 @@ class PlainData(TrainingData, IterableDataset):
         transform = RowTransform(
             self._processor,
             added=self._added,
-            photos=self._photos,
+            prepared=self._prepared,
             seed=epoch,
             pool=ThreadPoolExecutor(max_workers=self._decode_threads),
         )
@@ -125,7 +125,7 @@ def measure(options: Options, output: Path) -> dict[str, list[Timed]]:
         batch_size=options.batch_size,
         validation_items=1,
         progress_every=1_000_000,  # nothing but the step is timed
-        photo_memory_mb=options.photo_memory_mb,
+        cache_mb=options.cache_mb,
         threads=options.threads,
     )
     torch.set_num_threads(options.threads or os.cpu_count() or 1)
@@ -143,7 +143,7 @@ def measure(options: Options, output: Path) -> dict[str, list[Timed]]:
             rank=0,
             world_size=1,
             decode_threads=settings.num_workers,
-            photo_memory=options.photo_memory_mb << 20,
+            cache_bytes=options.cache_mb << 20,
         )
         petastorm = endless(trainer.data)
         kept = list(itertools.islice(petastorm, _KEPT_BATCHES))
@@ -153,7 +153,7 @@ def measure(options: Options, output: Path) -> dict[str, list[Timed]]:
             # A process of its own that reads ahead: what PyTorch's documentation begins with.
             DATA_LOADER: iter(DataLoader(plain, batch_size=None, num_workers=1, prefetch_factor=4)),
         }
-        if options.photo_memory_mb:  # from the second epoch on photos stay decoded
+        if options.cache_mb:  # from the second epoch on photos stay decoded
             for source in (PETASTORM, DATA_LOADER):
                 for _ in range(trainer.data.steps_per_epoch):
                     next(sources[source])

@@ -28,9 +28,10 @@ def split_words(text: str) -> list[str]:
     return _WORD.findall(normalize_text(text))
 
 
-def split_terms(text: str) -> list[str]:
+@lru_cache(maxsize=1 << 17)
+def split_terms(text: str) -> tuple[str, ...]:
     """What a shopper would type one by one: words, and pairs of characters in scripts without spaces."""
-    return _TERM.findall(normalize_text(text))
+    return tuple(_TERM.findall(normalize_text(text)))
 
 
 @lru_cache(maxsize=1 << 17)

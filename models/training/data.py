@@ -14,7 +14,8 @@ from torch import Tensor
 from models.make.objectives import ItemFacts, QueryFacts, TrainingBatch, pair_masks
 from models.make.processing_make import MakeProcessor
 from models.training.mixing import MixingBuffer
-from models.training.reader import AddedQueries, DecodedPhotos, Row, RowReader, split_ragged
+from models.training.prepared import PreparedInputs
+from models.training.reader import AddedQueries, Row, RowReader, split_ragged
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class TrainingData:
         batch_size: rows a step and rank; lowered to the rows that a rank has in an epoch when those are fewer.
         shuffle_rows: rows that are mixed with each other; a whole epoch when it has fewer.
         group_rows: rows with a word in common that are drawn together, at most; 1 draws single rows.
-        photo_memory: bytes of decoded photos that are kept from epoch to epoch.
+        cache_bytes: of decoded photos and of tokens, which are kept from epoch to epoch.
         title_mask: whether the masks say which titles hold a query's words.
 
     Raises:
@@ -68,7 +69,7 @@ class TrainingData:
         rank: int,
         world_size: int,
         decode_threads: int,
-        photo_memory: int,
+        cache_bytes: int,
         title_mask: bool,
     ) -> None:
         self.size = split_size(folder)
@@ -82,7 +83,7 @@ class TrainingData:
             raise ValueError(f"{folder} has {self.size.rows} rows for {world_size} processes: expected 2 a process.")
         self.steps_per_epoch = self.size.rows // (self.batch_size * world_size)
         self._folder, self._processor, self._added = folder, processor, added
-        self._photos = DecodedPhotos(processor, max_bytes=photo_memory)
+        self._prepared = PreparedInputs(processor, max_bytes=cache_bytes)
         self._shuffle_rows, self._group_rows, self._seed = shuffle_rows, group_rows, seed
         self._rank, self._world_size, self._decode_threads = rank, world_size, decode_threads
         self._title_mask = title_mask
@@ -139,7 +140,7 @@ class TrainingData:
                 self._folder,
                 self._processor,
                 added=self._added,
-                photos=self._photos,
+                prepared=self._prepared,
                 seed=(self._seed * 1_000_003 + epoch) % 2**31,
                 rank=self._rank,
                 world_size=self._world_size,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from petastorm.transform import TransformSpec
 
 from models.make.objectives import QueryKind
 from models.make.processing_make import MakeProcessor
+from models.training.prepared import PreparedInputs
 from models.training.pseudo_queries import draw_queries, product_terms
 
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"petastorm\.")  # about old calls to pyarrow
@@ -80,36 +81,12 @@ class AddedQueries:
     similar: bool
 
 
-class DecodedPhotos:
-    """Decodes photos, and keeps them for the epochs to come as long as memory is granted.
-
-    Args:
-        max_bytes: of pixels kept; photos beyond it are decoded in every epoch.
-    """
-
-    def __init__(self, processor: MakeProcessor, *, max_bytes: int) -> None:
-        self._processor, self._room = processor, max_bytes
-        self._kept: dict[int, np.ndarray | None] = {}
-
-    def decode(self, photos: Sequence[bytes], keys: Sequence[int], pool: ThreadPoolExecutor) -> list[np.ndarray | None]:
-        """As `MakeProcessor.decode_photos`; `keys` tell different photos apart, 0 is no photo."""
-        new = {key: photo for key, photo in zip(keys, photos, strict=True) if key and key not in self._kept}
-        pixels = dict(zip(new, self._processor.decode_photos(list(new.values()), pool), strict=True))
-        found = [None if key == 0 else pixels[key] if key in pixels else self._kept[key] for key in keys]
-        for key, photo in pixels.items():
-            size = 0 if photo is None else photo.nbytes
-            if size <= self._room:
-                self._kept[key] = photo
-                self._room -= size
-        return found
-
-
 class RowTransform:
     """What becomes of the rows of a row group: queries are made, texts tokenized, photos decoded.
 
     Args:
         added: queries that the rows do not hold.
-        photos: decodes, and may hold what an earlier epoch has decoded.
+        prepared: photos and texts, which an earlier epoch may have prepared.
         seed: decides the queries made of titles.
         pool: threads that decode photos.
     """
@@ -119,16 +96,16 @@ class RowTransform:
         processor: MakeProcessor,
         *,
         added: AddedQueries,
-        photos: DecodedPhotos,
+        prepared: PreparedInputs,
         seed: int,
         pool: ThreadPoolExecutor,
     ) -> None:
-        self._processor, self._added, self._photos, self._seed = processor, added, photos, seed
+        self._processor, self._added, self._prepared, self._seed = processor, added, prepared, seed
         self._pool = pool
 
     def __call__(self, rows: pd.DataFrame) -> pd.DataFrame:
         """The columns of a split as a frame, to the fields of `Row` as columns."""
-        photos = self._photos.decode(rows["photo"].tolist(), rows["photo_key"].tolist(), self._pool)
+        photos = self._prepared.photos(rows["photo"].tolist(), rows["photo_key"].tolist(), self._pool)
         asked, titles, term_keys = [], [], []
         for row, photo in zip(rows.itertuples(), photos, strict=True):
             made = draw_queries(
@@ -143,10 +120,9 @@ class RowTransform:
             asked.append([*_queries_of_log(row, similar=self._added.similar), *map(_query_of_title, made.queries)])
             titles.append(made.title)
             term_keys.append(made.term_key)
-        tokens = iter(self._processor.tokenize_queries([query.text for queries in asked for query in queries]))
-        query_tokens = [[next(tokens) for _ in queries] for queries in asked]
+        query_tokens = self._tokenize_queries(asked)
         clicked, neighbors = ([[query[place] for query in queries] for queries in asked] for place in (2, 3))
-        whole_titles = self._processor.tokenize_titles(rows["title"].tolist())
+        whole_titles = self._prepared.title_tokens(rows["title"].tolist())
         read_titles = [
             whole if title == shown else self._processor.tokenize_titles([shown])[0]
             for whole, title, shown in zip(whole_titles, rows["title"], titles, strict=True)
@@ -167,6 +143,13 @@ class RowTransform:
             }
         )
 
+    def _tokenize_queries(self, asked: list[list[Query]]) -> list[list[np.ndarray]]:
+        """The tokens of each row's queries; made ones are new in every epoch, and so not kept."""
+        of_log = [query.text for queries in asked for query in queries if query.kind != QueryKind.OF_TITLE]
+        made = [query.text for queries in asked for query in queries if query.kind == QueryKind.OF_TITLE]
+        kept, new = iter(self._prepared.query_tokens(of_log)), iter(self._processor.tokenize_queries(made))
+        return [[next(new if query.kind == QueryKind.OF_TITLE else kept) for query in queries] for queries in asked]
+
 
 class RowReader:
     """One epoch of one rank's rows, read ahead by Petastorm in a thread of its own.
@@ -177,7 +160,7 @@ class RowReader:
     Args:
         folder: a split of a training set.
         added: queries that the rows do not hold.
-        photos: decodes, and may hold what an earlier epoch has decoded.
+        prepared: photos and texts, which an earlier epoch may have prepared.
         seed: decides the order of row groups, the order inside each, and the queries made of titles.
         rank, world_size: this process reads row groups rank, rank + world_size, ...
         decode_threads: threads that decode photos.
@@ -189,7 +172,7 @@ class RowReader:
         processor: MakeProcessor,
         *,
         added: AddedQueries,
-        photos: DecodedPhotos,
+        prepared: PreparedInputs,
         seed: int,
         rank: int,
         world_size: int,
@@ -209,7 +192,7 @@ class RowReader:
             cur_shard=rank,
             shard_count=world_size,
             transform_spec=TransformSpec(
-                RowTransform(processor, added=added, photos=photos, seed=seed, pool=self._pool),
+                RowTransform(processor, added=added, prepared=prepared, seed=seed, pool=self._pool),
                 edit_fields=[
                     (name, np.int64 if kind is int else np.bytes_, (), False)
                     for name, kind in get_type_hints(Row).items()

@@ -95,8 +95,8 @@ class TrainSettings(BaseModel, extra="forbid"):
     )
     shuffle_rows: int = Field(4096, ge=1, description="Rows that are mixed with each other.")
     num_workers: int = Field(2, ge=1, description="Threads a process that decode photos.")
-    photo_memory_mb: int = Field(
-        1024, ge=0, description="MiB a process for photos that stay decoded from epoch to epoch."
+    cache_mb: int = Field(
+        1024, ge=0, description="MiB a process for decoded photos and tokens, kept from epoch to epoch."
     )
     threads: int | None = Field(
         None, ge=1, description="CPU threads a process computes with; None shares the machine's."
@@ -127,7 +127,7 @@ NOT_OF_THE_RUN = {
     "checkpoint_folder",
     "checkpoint_minutes",
     "threads",
-    "photo_memory_mb",
+    "cache_mb",
 }
 
 

@@ -120,7 +120,7 @@ class Trainer:
             rank=process.rank,
             world_size=process.world_size,
             decode_threads=settings.num_workers,
-            photo_memory=settings.photo_memory_mb << 20,
+            cache_bytes=settings.cache_mb << 20,
             title_mask=settings.objectives.title_mask,
         )
         self.bank = MemoryBank(settings.objectives.bank_items) if settings.objectives.bank_items else None

@@ -2,7 +2,7 @@ from benchmarks import loader
 
 
 def test_the_same_step_is_timed_with_every_source_of_batches(training_set, capsys):
-    sizes = {"batch-size": 16, "rounds": 1, "settling": 0, "steps": 2, "threads": 1, "photo-memory-mb": 0}
+    sizes = {"batch-size": 16, "rounds": 1, "settling": 0, "steps": 2, "threads": 1, "cache-mb": 0}
     options = [part for name, value in sizes.items() for part in (f"--{name}", str(value))]
     loader.main(["--training-set", str(training_set), *options])
     lines = capsys.readouterr().out.splitlines()

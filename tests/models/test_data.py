@@ -10,7 +10,8 @@ from models.make.configuration_make import preset_config
 from models.make.objectives import QueryKind
 from models.make.processing_make import MakeProcessor
 from models.training.data import TrainingData, drop_modalities, split_size
-from models.training.reader import AddedQueries, DecodedPhotos, RowReader
+from models.training.prepared import PreparedInputs
+from models.training.reader import AddedQueries, RowReader
 from tests.models.conftest import ROW_GROUP_SIZE, training_rows, write_split
 from tests.photos import jpeg, truncated_jpeg
 
@@ -24,14 +25,16 @@ def processor() -> MakeProcessor:
 
 def training_data(folder, processor, **overrides) -> TrainingData:
     settings = {"added": LOG_ONLY, "batch_size": 16, "shuffle_rows": 32, "group_rows": 4, "seed": 1}
-    settings |= {"rank": 0, "world_size": 1, "decode_threads": 2, "photo_memory": 1 << 20, "title_mask": True}
+    settings |= {"rank": 0, "world_size": 1, "decode_threads": 2, "cache_bytes": 1 << 20, "title_mask": True}
     return TrainingData(folder / "train", processor, **{**settings, **overrides})
 
 
 def rows_of(folder, processor, *, added=LOG_ONLY, rank=0, world_size=1, seed=1):
     shard = {"rank": rank, "world_size": world_size}
-    photos = DecodedPhotos(processor, max_bytes=1 << 20)
-    reader = RowReader(folder / "train", processor, added=added, photos=photos, seed=seed, decode_threads=2, **shard)
+    prepared = PreparedInputs(processor, max_bytes=1 << 20)
+    reader = RowReader(
+        folder / "train", processor, added=added, prepared=prepared, seed=seed, decode_threads=2, **shard
+    )
     rows = [row for group in reader for row in group]
     reader.close()
     return rows
@@ -116,11 +119,12 @@ def decoded(tokens: np.ndarray) -> tuple[int, ...]:
     return tuple(tokens[..., 0][1:][tokens[..., 0][1:] != 0].tolist())
 
 
-def test_photos_are_the_same_whether_they_are_kept_or_decoded_again(training_set, processor):
+def test_batches_are_the_same_whether_their_photos_and_tokens_are_kept_or_prepared_again(training_set, processor):
     epochs = []
-    for photo_memory in (0, 20_000, 1 << 20):
-        data = training_data(training_set, processor, photo_memory=photo_memory)
-        epochs.append([batch.pixels for epoch in range(2) for batch in data.epoch(epoch, last=epoch == 1)])
+    for cache_bytes in (0, 20_000, 1 << 20):
+        data = training_data(training_set, processor, cache_bytes=cache_bytes)
+        batches = [batch for epoch in range(2) for batch in data.epoch(epoch, last=epoch == 1)]
+        epochs.append([tensor for batch in batches for tensor in (batch.pixels, batch.query_ids, batch.title_ids)])
     for again in epochs[1:]:
         assert all(torch.equal(first, other) for first, other in zip(epochs[0], again, strict=True))
 
@@ -132,9 +136,9 @@ def test_a_photo_is_decoded_once_while_there_is_room(processor, monkeypatch):
         MakeProcessor, "decode_photos", lambda self, photos, pool: decoded.extend(photos) or decode(self, photos, pool)
     )
     contents = [jpeg("red"), truncated_jpeg("red"), jpeg("blue"), b""]
-    photos = DecodedPhotos(processor, max_bytes=32 * 32 * 3)
+    prepared = PreparedInputs(processor, max_bytes=32 * 32 * 3)
     with ThreadPoolExecutor(1) as pool:
-        first, second = (photos.decode(contents, [1, 2, 3, 0], pool) for _ in range(2))
+        first, second = (prepared.photos(contents, [1, 2, 3, 0], pool) for _ in range(2))
     assert [photo is None for photo in first] == [photo is None for photo in second] == [False, True, False, True]
     assert decoded == [*contents[:3], contents[2]], "there was room for one; a broken one needs none"
 

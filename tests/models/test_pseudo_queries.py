@@ -34,7 +34,7 @@ def test_every_second_title_that_may_loses_its_first_querys_terms_and_no_other_d
     lost = 0
     for queries, title, _ in draws(TITLE, withhold=True, count=2):
         if title != TITLE:
-            assert sorted(queries[0].split() + split_terms(title)) == sorted(TERMS)
+            assert sorted([*queries[0].split(), *split_terms(title)]) == sorted(TERMS)
             lost += 1
     assert lost == pytest.approx(150, abs=40)
     assert all(made.title == TITLE for made in draws(TITLE))

@@ -137,8 +137,8 @@ def install(venv: Path, *names: str) -> str:
     files = [argument for name in names for argument in ("--requirement", REQUIREMENTS / f"{name}.txt")]
     # The platform's certificates: uv's own list does not know a company's proxy.
     uv = [SPARK_VENV / "bin" / "uv", "--system-certs", "pip", "install", "--python", venv / "bin" / "python"]
-    # Every job is a process: where Python may not write bytecode, each would compile torch and transformers anew.
-    run_logged([*uv, "--compile-bytecode", *files])
+    # Where Python may not write bytecode, each job, being a process, would compile torch and transformers anew.
+    run_logged([*uv, *(["--compile-bytecode"] if sys.dont_write_bytecode else []), *files])
     return f"{venv.name}: {', '.join(f'requirements/{name}.txt' for name in names)}"
 
 

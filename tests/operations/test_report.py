@@ -1,7 +1,5 @@
 """The page tells a night to a person, whatever the night was."""
 
-from html.parser import HTMLParser
-
 from delta.tables import DeltaTable
 
 from jobs.index import build as index_build
@@ -9,24 +7,11 @@ from jobs.operations import report
 from jobs.operations.contact_sheet import sample_queries
 from schemas import INDEX_BUILDS, JOB_RUNS, QUERY_EMBEDDINGS
 from tests.operations.nights import MODEL, NIGHT, SCRIPT, job_run
+from tests.pages import Tags
 
 
 def page_of(lake, record) -> str:
     return lake.fs.cat_file(lake.path("reports", record["run_id"], "index.html")).decode()
-
-
-class Tags(HTMLParser):
-    """Collects elements and the addresses that they load."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.names: list[str] = []
-        self.addresses: list[str] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag, attrs):
-        self.names.append(tag)
-        self.addresses += [value for name, value in attrs if name in ("src", "href", "xlink:href")]
 
 
 def test_a_night_with_a_published_build_shows_its_items_photos_and_weights(night_lake, run_job):

@@ -1,7 +1,6 @@
 """A model's page shows what the lake knows of it, and says where it knows nothing."""
 
 import datetime as dt
-from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
@@ -22,6 +21,7 @@ from jobs.training.report import (
     kind_spreads,
     slice_figures,
 )
+from tests.pages import Tags
 
 DAY = dt.date(2026, 11, 20)
 HOSTILE = "<script>alert('title')</script>"
@@ -45,29 +45,6 @@ RESULTS = pd.DataFrame(
     ],
     columns=["slice", "query_id", "query", "recall_at_10", "recall_at_100", "ndcg_at_10", "relevant", "found"],
 )
-
-
-class Tags(HTMLParser):
-    """Collects elements and the addresses that they load."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.names: list[str] = []
-        self.addresses: list[str] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag, attrs):
-        self.names.append(tag)
-        self.addresses += [value for name, value in attrs if name in ("src", "href", "xlink:href")]
-        if tag not in ("meta", "img"):
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.names.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
 
 
 def page_of(**known) -> str:

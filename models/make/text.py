@@ -51,7 +51,6 @@ def hashed_word(word: str, *, buckets: int, max_pieces: int) -> tuple[int, ...]:
     return tuple(hash_piece(piece, buckets=buckets) for piece in pieces[:max_pieces])
 
 
-@lru_cache(maxsize=1 << 17)
 def hash_piece(piece: str, *, buckets: int) -> int:
     """The id in [2, buckets) of one piece of text; the same on every machine and in every process."""
     return _RESERVED_IDS + zlib.crc32(piece.encode()) % (buckets - _RESERVED_IDS)

@@ -25,12 +25,13 @@ import pyarrow.parquet as pq
 import torch
 from pydantic import Field
 from pydantic_settings import BaseSettings
-from torch.utils.data import DataLoader, IterableDataset
 
 from jobs.core.options import JobOptions, OptionsError, parse_options
 from models.make.objectives import TrainingBatch
+from models.training.computation import keep_freed_memory
 from models.training.data import TrainingData
 from models.training.distributed import joined_process
+from models.training.loader import BatchLoader
 from models.training.reader import SOURCE_COLUMNS, Row, RowTransform
 from models.training.trainer import Trainer, TrainSettings
 
@@ -72,8 +73,8 @@ class PlainReader:
         """Nothing runs on."""
 
 
-class PlainData(TrainingData, IterableDataset):
-    """`TrainingData` whose rows a `PlainReader` reads, as endless epochs."""
+class PlainData(TrainingData):
+    """`TrainingData` whose rows a `PlainReader` reads."""
 
     def _open(self, epoch: int) -> PlainReader:
         transform = RowTransform(
@@ -85,14 +86,12 @@ class PlainData(TrainingData, IterableDataset):
         )
         return PlainReader(self._folder, transform, seed=epoch)
 
-    def __iter__(self) -> Iterator[TrainingBatch]:
-        return endless(self)
-
 
 def endless(data: TrainingData) -> Iterator[TrainingBatch]:
-    """One epoch after the other."""
-    for epoch in itertools.count():
-        yield from data.epoch(epoch, last=False)
+    """One epoch after the other, from a process that reads ahead."""
+    loader = BatchLoader(data, first=0, skip=0, epochs=sys.maxsize)
+    while True:
+        yield from loader.epoch()
 
 
 class Timed(NamedTuple):
@@ -129,6 +128,7 @@ def measure(options: Options, output: Path) -> dict[str, list[Timed]]:
         threads=options.threads,
     )
     torch.set_num_threads(options.threads or os.cpu_count() or 1)
+    keep_freed_memory()
     with joined_process() as process:
         trainer = Trainer(settings, process)
         plain = PlainData(
@@ -150,8 +150,7 @@ def measure(options: Options, output: Path) -> dict[str, list[Timed]]:
         sources = {
             IN_MEMORY: itertools.cycle(kept),
             PETASTORM: petastorm,
-            # A process of its own that reads ahead: what PyTorch's documentation begins with.
-            DATA_LOADER: iter(DataLoader(plain, batch_size=None, num_workers=1, prefetch_factor=4)),
+            DATA_LOADER: endless(plain),
         }
         if options.cache_mb:  # from the second epoch on photos stay decoded
             for source in (PETASTORM, DATA_LOADER):
@@ -162,7 +161,6 @@ def measure(options: Options, output: Path) -> dict[str, list[Timed]]:
         for _ in range(options.rounds):
             for name, batches in sources.items():
                 timed[name] += time_steps(trainer, batches, settling=options.settling, steps=options.steps)
-        trainer.data.close()
     return timed
 
 

@@ -20,9 +20,10 @@ from models.make.objectives import MemoryBank, TrainingBatch, make_loss, mask_te
 from models.training.augmentation import vary_photos
 from models.training.card import model_card
 from models.training.checkpoint import save_model_folder
-from models.training.computation import checkpoint_activations, compile_encoders
+from models.training.computation import checkpoint_activations, compile_encoders, keep_freed_memory
 from models.training.data import TrainingData, drop_modalities
 from models.training.distributed import Process, joined_process, multiplies_bfloat16
+from models.training.loader import BatchLoader
 from models.training.micro_batches import EncoderInputs, cached_backward, micro_batches
 from models.training.optimization import WeightAverage, learning_rate_share, make_optimizer, set_learning_rate
 from models.training.preparation import begin_model, prepare_text
@@ -75,6 +76,7 @@ def train(settings: TrainSettings) -> TrainResult:
     with joined_process() as process:
         threads = settings.threads or max(1, (os.cpu_count() or 1) // process.local_world_size)
         torch.set_num_threads(threads)
+        keep_freed_memory()
         torch.manual_seed(settings.seed)  # the same first weights on every rank
         return Trainer(settings, process).run()
 
@@ -154,6 +156,7 @@ class Trainer:
         if self.resumed_from is not None:
             self._resume(self.resumed_from)
         self.model.train()
+        self.loader = BatchLoader(self.data, first=self.epoch, skip=self.steps_in_epoch, epochs=self.settings.epochs)
         try:
             while self.epoch < self.settings.epochs and self._train_epoch():
                 self._check_rows()
@@ -162,14 +165,13 @@ class Trainer:
                     break
                 self.epoch, self.steps_in_epoch = self.epoch + 1, 0
         finally:
-            self.data.close()
+            self.loader.close()
         self._validate()
         return self._finish()
 
     def _train_epoch(self) -> bool:
         """Train the present epoch, or what is left of it; whether it came to its end before the time was up."""
-        last = self.epoch + 1 == self.settings.epochs
-        for batch in self._timed(self.data.epoch(self.epoch, last=last, skip=self.steps_in_epoch)):
+        for batch in self._timed(self.loader.epoch()):
             progress = self._progress()
             if progress >= 1.0:
                 return False
@@ -334,7 +336,7 @@ class Trainer:
 
     def _check_rows(self) -> None:
         """Compare what all ranks read in this epoch with the footers: Petastorm has lost row groups before."""
-        read = int(self.process.total(self.data.rows_read))
+        read = int(self.process.total(self.loader.rows_read))
         self.rows_read += read
         self.rows_expected += self.data.size.rows
         if read != self.data.size.rows:

@@ -15,7 +15,7 @@ from models.training.optimization import (
 from models.training.resume import optimizer_tensors, restore_optimizer
 from models.training.settings import TrainSettings
 
-NARROW = {"channels": [8, 8, 8, 8], "stem_width": 8}
+NARROW = {"layers": [1, 1, 1], "channels": [8, 8, 8], "stem_chs": 8}
 
 
 def settings(**changes) -> TrainSettings:

@@ -48,7 +48,6 @@ CELLS = (
     Cell("Keyword Enhancement: neither", objectives={"neighbor_mask": False}),
     Cell("Keyword Enhancement: (b) alone", objectives={"neighbor_mask": False, **_NEIGHBORS}),
     Cell("Keyword Enhancement: (a) and (b)", objectives=_NEIGHBORS),
-    Cell("title mask", objectives={"title_mask": True}),
     Cell("products drawn one by one", training={"group_rows": 1}),
     Cell("no made queries", training={"title_queries": 0}),
     Cell("memory bank", objectives={"bank_items": 4096}),

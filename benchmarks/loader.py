@@ -138,7 +138,6 @@ def measure(options: Options, output: Path) -> dict[str, list[Timed]]:
             batch_size=options.batch_size,
             shuffle_rows=settings.shuffle_rows,
             group_rows=settings.group_rows,
-            title_mask=settings.objectives.title_mask,
             seed=settings.seed,
             rank=0,
             world_size=1,

@@ -156,15 +156,6 @@ class MakeProcessor:
         """(texts, tokens, pieces) -> (texts, tokens) bool: neither padding nor a special token."""
         return ~torch.isin(ids[..., 0], torch.tensor(self.special_ids))
 
-    def word_numbers(self, ids: torch.Tensor) -> torch.Tensor:
-        """(texts, tokens, pieces) -> (texts, tokens): equal for equal words, above 0; 0 where there is none.
-
-        An unknown word is one.
-        """
-        unknown = [] if self.tokenizer is None else [self.tokenizer.unk_token_id]
-        is_word = self.is_word(ids) | torch.isin(ids[..., 0], torch.tensor(unknown))
-        return (ids[..., 0] + 1) * is_word
-
     def decode_photos(self, photos: Sequence[bytes | None], pool: ThreadPoolExecutor) -> list[np.ndarray | None]:
         """Photos as uint8 (height, width, 3) arrays, in order; None where there is no photo or it cannot be read."""
         parts = [photos[start : start + _PHOTOS_A_TASK] for start in range(0, len(photos), _PHOTOS_A_TASK)]

@@ -49,7 +49,6 @@ class TrainingData:
         shuffle_rows: rows that are mixed with each other; a whole epoch when it has fewer.
         group_rows: rows with a word in common that are drawn together, at most; 1 draws single rows.
         cache_bytes: of decoded photos and of tokens, which are kept from epoch to epoch.
-        title_mask: whether the masks say which titles hold a query's words.
 
     Raises:
         FileNotFoundError: no such split.
@@ -70,7 +69,6 @@ class TrainingData:
         world_size: int,
         decode_threads: int,
         cache_bytes: int,
-        title_mask: bool,
     ) -> None:
         self.size = split_size(folder)
         if self.size.row_groups < world_size:
@@ -86,7 +84,6 @@ class TrainingData:
         self._prepared = PreparedInputs(processor, max_bytes=cache_bytes)
         self._shuffle_rows, self._group_rows, self._seed = shuffle_rows, group_rows, seed
         self._rank, self._world_size, self._decode_threads = rank, world_size, decode_threads
-        self._title_mask = title_mask
         self._opened: tuple[int, RowReader] | None = None
         self.rows_read = 0
 
@@ -166,10 +163,8 @@ class TrainingData:
         for place, row in enumerate(rows):
             if row.pixels:
                 pixels[place] = np.frombuffer(row.pixels, dtype=np.uint8).reshape(pixels.shape[1:])
-        title_words = pad([np.frombuffer(row.title_words, np.int32)[:, None] for row in rows])
-        items = ItemFacts(item_keys, title_keys, photo_keys, self._processor.word_numbers(title_words))
+        items = ItemFacts(item_keys, title_keys, photo_keys)
         queries = QueryFacts(
-            words=self._processor.word_numbers(query_ids),
             title_keys=title_keys[item_of],
             photo_keys=photo_keys[item_of],
             clicked_items=_joined(rows, "clicked_items", np.int64),
@@ -185,7 +180,7 @@ class TrainingData:
             title_shown=self._processor.is_word(title_ids),
             pixels=torch.from_numpy(pixels),
             has_image=torch.tensor([bool(row.pixels) for row in rows]),
-            masks=pair_masks(queries, items, title_mask=self._title_mask),
+            masks=pair_masks(queries, items),
             queries=queries,
             items=items,
         )

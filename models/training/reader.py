@@ -60,7 +60,6 @@ class Row(NamedTuple):
     neighbor_items: bytes  # int64
     neighbor_counts: bytes  # int32 (queries,)
     title_tokens: bytes  # int32 (tokens, pieces), of the title that the model reads
-    title_words: bytes  # int32 ids of the words of the whole title
     pixels: bytes  # uint8 (height, width, 3); empty without a readable photo
     item_key: int
     title_key: int
@@ -134,7 +133,6 @@ class RowTransform:
                 **_ragged("clicked_items", "clicked_counts", clicked),
                 **_ragged("neighbor_items", "neighbor_counts", neighbors),
                 "title_tokens": [title.tobytes() for title in read_titles],
-                "title_words": [title[:, 0].tobytes() for title in whole_titles],
                 "pixels": [b"" if photo is None else photo.tobytes() for photo in photos],
                 "item_key": rows["item_key"].to_numpy(),
                 "title_key": rows["title_key"].to_numpy(),

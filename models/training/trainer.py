@@ -123,7 +123,6 @@ class Trainer:
             world_size=process.world_size,
             decode_threads=settings.num_workers,
             cache_bytes=settings.cache_mb << 20,
-            title_mask=settings.objectives.title_mask,
         )
         self.bank = MemoryBank(settings.objectives.bank_items) if settings.objectives.bank_items else None
         self.use_bfloat16 = settings.precision == "bfloat16" or (

@@ -1,6 +1,4 @@
 import math
-import os
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -11,7 +9,6 @@ from benchmarks.judged import read_catalog, read_judged
 from models.retrieval_metrics import ndcg_at_k, recall_at_k
 
 TITLES = ["Red dress", "Blue dress, blue belt", "", "RED shoes for the red carpet"]
-FASHION = Path(os.environ.get("MAKE_TEST_DATA", Path(__file__).parents[3] / "shared" / "data")) / "fashion"
 
 
 def slow_score(query: str, title: str) -> float:
@@ -45,11 +42,10 @@ def test_standard_scores_have_mean_zero_and_deviation_one_or_are_all_zero():
     assert (standard_scores(np.ones(3)) == 0).all()
 
 
-@pytest.mark.skipif(not FASHION.is_dir(), reason="the real catalog is not at hand (MAKE_TEST_DATA names it)")
-def test_the_lexical_bar_of_the_real_catalog_is_met():
-    catalog = read_catalog(FASHION / "catalog.parquet", FASHION / "images.parquet")
-    queries = read_judged(FASHION / "dev_queries.parquet", FASHION / "dev_qrels.parquet", catalog)
-    assert len(queries) == pq.read_metadata(FASHION / "dev_queries.parquet").num_rows
+def test_the_lexical_bar_of_the_real_catalog_is_met(fashion):
+    catalog = read_catalog(fashion / "catalog.parquet", fashion / "images.parquet")
+    queries = read_judged(fashion / "dev_queries.parquet", fashion / "dev_qrels.parquet", catalog)
+    assert len(queries) == pq.read_metadata(fashion / "dev_queries.parquet").num_rows
     bm25 = BM25(catalog.titles)
     ranked = [catalog.best(bm25.scores(query.query)) for query in queries]
     relevant = [set(query.relevant) for query in queries]

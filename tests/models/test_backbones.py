@@ -11,7 +11,6 @@ from transformers import BertConfig, BertModel, BertTokenizer, RobertaConfig
 from models.make.backbones import config_of_backbones
 from models.make.configuration_make import MakeConfig, preset_config
 from models.make.modeling_make import MakeModel
-from models.make.objectives.masks import covering_titles
 from models.make.processing_make import MakeProcessor
 from models.training.checkpoint import load_model_folder
 from models.training.trainer import train
@@ -75,7 +74,7 @@ def test_text_encoders_give_the_hidden_states_of_the_pretrained_one(bert, shared
     assert (model.title_encoder is model.query_encoder) == shared
 
 
-def test_the_pretrained_tokenizer_keeps_its_special_tokens_and_masks_know_them(bert, tmp_path):
+def test_the_pretrained_tokenizer_keeps_its_special_tokens(bert, tmp_path):
     processor_of(bert).save_pretrained(tmp_path)
     processor = MakeProcessor.from_pretrained(tmp_path)
     ids = processor.pad(processor.tokenize_titles(["red dress", "red", "", "🙂"]))
@@ -83,10 +82,6 @@ def test_the_pretrained_tokenizer_keeps_its_special_tokens_and_masks_know_them(b
     assert ids[0, :, 0].tolist() == [CLS, red, dress, VOCABULARY.index("[SEP]")]
     assert ids[1, 3, 0] == PADDING
     assert processor.is_word(ids).tolist()[:2] == [[False, True, True, False], [False, True, False, False]]
-    words = processor.word_numbers(ids)
-    everyone, nobody = [True, True, False, False], [False] * 4
-    covered = covering_titles(words, words).tolist()
-    assert covered == [[True, False, False, False], everyone, nobody, [False, False, False, True]]
 
 
 def test_the_photo_encoder_gives_the_features_of_the_pretrained_one(photos):

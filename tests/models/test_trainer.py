@@ -137,14 +137,7 @@ def test_training_ends_when_its_patience_is_spent(training_set, tmp_path):
             "objectives": {"image_text_weight": 0.1, "masked_language_weight": 0.1, "matching_weight": 0.1},
         },
         {"overrides": {**SMALL, "use_image": False}},
-        {
-            "objectives": {
-                "neighbor_positive_weight": 0.5,
-                "neighbor_mask": False,
-                "title_mask": True,
-                "query_photo_weight": 0,
-            }
-        },
+        {"objectives": {"neighbor_positive_weight": 0.5, "neighbor_mask": False, "query_photo_weight": 0}},
         {"precision": "bfloat16", "overrides": {**SMALL, "margin": 0.1}},
         {"micro_batch_size": 5, "checkpoint_activations": True, "flip_photos": 0.5},
     ],

@@ -88,8 +88,8 @@ def gather_others(output: MakeOutput, batch: TrainingBatch, settings: ObjectiveS
     for of_ranks in (queries, items, flags, vectors):
         del of_ranks[dist.get_rank()]
     other_items = joined(items)
-    to_items = pair_masks(batch.queries, other_items, title_mask=settings.title_mask)
-    to_queries = pair_masks(joined(queries), batch.items, title_mask=settings.title_mask)
+    to_items = pair_masks(batch.queries, other_items)
+    to_queries = pair_masks(joined(queries), batch.items)
     query_embedding, *of_items = (torch.cat(parts) for parts in zip(*vectors, strict=True))
     kinds, query_has_image, has_image, shows_both = joined(flags)
     return OtherRanks(

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from models.make.objectives.settings import ObjectiveSettings
@@ -22,13 +21,11 @@ class ItemFacts(NamedTuple):
         item_keys: (items,) int64, may repeat.
         title_keys: (items,) int64, equal for equal titles.
         photo_keys: (items,) int64, equal for equal photos; 0 without a photo.
-        title_words: (items, tokens) int64 `MakeProcessor.word_numbers` of the whole title; 0 is no word.
     """
 
     item_keys: Tensor
     title_keys: Tensor
     photo_keys: Tensor
-    title_words: Tensor
 
 
 class QueryFacts(NamedTuple):
@@ -37,13 +34,11 @@ class QueryFacts(NamedTuple):
     The lists of all queries lie one after the other, and the counts, which sum to their length, say how much is whose.
 
     Attributes:
-        words: (queries, tokens) int64 `MakeProcessor.word_numbers`; 0 is no word.
         title_keys, photo_keys: (queries,) of the product that a query belongs to, as in `ItemFacts`.
         clicked_items, clicked_counts: int64 keys of the items that the query's log clicked; int64 (queries,).
         neighbor_items, neighbor_counts: likewise of the items that similar queries clicked.
     """
 
-    words: Tensor
     title_keys: Tensor
     photo_keys: Tensor
     clicked_items: Tensor
@@ -58,34 +53,22 @@ class PairMasks(NamedTuple):
     Attributes:
         relevant: the query's log clicked the item, or the item shares title or photo with the query's own.
         neighbors: a query similar to the query clicked the item.
-        covered: the title of the item holds every word of the query; None where nobody asked.
     """
 
     relevant: Tensor
     neighbors: Tensor
-    covered: Tensor | None
 
     def ignored(self, settings: ObjectiveSettings) -> Tensor:
         """(queries, items) bool: the pairs that are no negatives."""
-        ignored = self.relevant
-        if settings.title_mask:
-            ignored = ignored | self.covered
-        if settings.neighbor_mask:
-            ignored = ignored | self.neighbors
-        return ignored
+        return self.relevant | self.neighbors if settings.neighbor_mask else self.relevant
 
 
-def pair_masks(queries: QueryFacts, items: ItemFacts, *, title_mask: bool) -> PairMasks:
-    """What is known of each query with each item; they may come from different batches.
-
-    Args:
-        title_mask: whether `covered` is asked for, as in `ObjectiveSettings`.
-    """
+def pair_masks(queries: QueryFacts, items: ItemFacts) -> PairMasks:
+    """What is known of each query with each item; they may come from different batches."""
     clicked = listed_items(items.item_keys, queries.clicked_items, queries.clicked_counts)
     return PairMasks(
         relevant=clicked | same_product(queries, items),
         neighbors=listed_items(items.item_keys, queries.neighbor_items, queries.neighbor_counts),
-        covered=covering_titles(queries.words, items.title_words) if title_mask else None,
     )
 
 
@@ -109,34 +92,6 @@ def listed_items(item_keys: Tensor, listed: Tensor, counts: Tensor) -> Tensor:
     return found[:, column_of]
 
 
-def covering_titles(query_words: Tensor, title_words: Tensor) -> Tensor:
-    """(queries, titles) bool; [i, j]: title j holds every word of query i; never so for a query without words.
-
-    Args:
-        query_words: (queries, tokens) numbers of words, above 0; 0 is no word.
-        title_words: (titles, tokens) likewise.
-    """
-    is_word = query_words > 0
-    vocabulary = query_words[is_word].unique()
-    held = _titles_that_hold(vocabulary, title_words)
-    places = torch.searchsorted(vocabulary, query_words)
-    covered = is_word.any(dim=1)[:, None].repeat(1, len(title_words))
-    for token in range(query_words.shape[1]):
-        rows = is_word[:, token].nonzero().squeeze(1)
-        covered[rows] &= held[places[rows, token]]
-    return covered
-
-
-def _titles_that_hold(vocabulary: Tensor, title_words: Tensor) -> Tensor:
-    """(words,) sorted, (titles, tokens) -> (words, titles) bool: which titles hold a word."""
-    held = torch.zeros(len(vocabulary), len(title_words), dtype=torch.bool, device=title_words.device)
-    if len(vocabulary):
-        places = torch.searchsorted(vocabulary, title_words).clamp(max=len(vocabulary) - 1)
-        titles, tokens = (vocabulary[places] == title_words).nonzero(as_tuple=True)
-        held[places[titles, tokens], titles] = True
-    return held
-
-
 def same_product(rows: QueryFacts | ItemFacts, columns: QueryFacts | ItemFacts) -> Tensor:
     """(rows, columns) bool: equal title, or equal photo; a photo key of 0 means no photo and equals nothing."""
     same_photo = (rows.photo_keys[:, None] == columns.photo_keys) & (rows.photo_keys[:, None] != 0)
@@ -144,12 +99,5 @@ def same_product(rows: QueryFacts | ItemFacts, columns: QueryFacts | ItemFacts) 
 
 
 def joined(parts: Sequence[Facts]) -> Facts:
-    """Named tuples of tensors as one, row after row; rows of unequal width are padded with 0."""
-    return type(parts[0])(*(_stacked(tensors) for tensors in zip(*parts, strict=True)))
-
-
-def _stacked(tensors: Sequence[Tensor]) -> Tensor:
-    if tensors[0].ndim == 1:
-        return torch.cat(tensors)
-    widest = max(tensor.shape[1] for tensor in tensors)
-    return torch.cat([F.pad(tensor, (0, widest - tensor.shape[1])) for tensor in tensors])
+    """Named tuples of tensors as one, row after row."""
+    return type(parts[0])(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))

@@ -32,7 +32,7 @@ class MemoryBank:
         """What it holds, masked as the items of a batch are; nothing before the first step."""
         if self._items is None:
             return []
-        masks = pair_masks(queries, self._items, title_mask=settings.title_mask)
+        masks = pair_masks(queries, self._items)
         return [Negatives(self._embeddings, masks.ignored(settings))]
 
     def add(self, embeddings: Tensor, items: ItemFacts) -> None:

@@ -21,7 +21,6 @@ class QueryKind(IntEnum):
 class ObjectiveSettings(BaseModel, extra="forbid"):
     """Weights and switches of the objectives; a weight of 0 turns its part off, and then it costs nothing."""
 
-    title_mask: bool = Field(False, description="Products whose title holds every word of a query are no negatives.")
     neighbor_mask: bool = Field(True, description="Keyword Enhancement (a): similar queries' clicks are no negatives.")
     neighbor_positive_weight: float = Field(
         0.0, ge=0, description="Keyword Enhancement (b): weight of a similar query as one more query of the product."

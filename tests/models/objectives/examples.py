@@ -25,16 +25,15 @@ def output(**changes) -> MakeOutput:
 
 
 def facts_of(item_of: torch.Tensor, items: int) -> tuple[QueryFacts, ItemFacts]:
-    """Products that all differ, queries that clicked nothing, and not a word on either side."""
+    """Products that all differ, and queries that clicked nothing."""
     keys = torch.arange(1, items + 1)
     nothing_listed = (torch.zeros(0, dtype=torch.int64), torch.zeros(len(item_of), dtype=torch.int64))
-    words = torch.zeros(len(item_of), 1, dtype=torch.int64)
-    queries = QueryFacts(words, keys[item_of], keys[item_of], *nothing_listed, *nothing_listed)
-    return queries, ItemFacts(keys, keys, keys, torch.zeros(items, 1, dtype=torch.int64))
+    queries = QueryFacts(keys[item_of], keys[item_of], *nothing_listed, *nothing_listed)
+    return queries, ItemFacts(keys, keys, keys)
 
 
-def batch(*, relevant=None, neighbors=None, covered=None, **changes) -> TrainingBatch:
-    masks = PairMasks(*(nothing() if mask is None else mask for mask in (relevant, neighbors, covered)))
+def batch(*, relevant=None, neighbors=None, **changes) -> TrainingBatch:
+    masks = PairMasks(*(nothing() if mask is None else mask for mask in (relevant, neighbors)))
     queries, items = facts_of(ITEM_OF, 4)
     values = {
         "query_ids": torch.ones(7, 1, 1, dtype=torch.int64),

@@ -109,12 +109,3 @@ def test_products_without_a_photo_take_no_part_in_the_contrast_with_photos():
     assert parts["query_photo"].item() == pytest.approx(expected, rel=1e-5)
     _, parts = loss_parts(settings, has_image=torch.zeros(4, dtype=torch.bool))
     assert parts["query_photo"].item() == 0
-
-
-def test_a_product_whose_title_says_what_is_asked_for_is_no_negative():
-    covered = nothing()
-    covered[0, 2] = True
-    masked, open_ = (
-        loss_parts(ObjectiveSettings(title_mask=mask), covered=covered)[1]["query_item"] for mask in (True, False)
-    )
-    assert masked < open_

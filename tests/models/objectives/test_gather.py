@@ -15,7 +15,6 @@ from models.make.objectives.masks import joined
 DIM = 6
 QUERIES_AND_ITEMS = [(9, 5), (6, 4)]  # by rank
 EVERY_CONTRAST = ObjectiveSettings(
-    title_mask=True,
     neighbor_positive_weight=0.5,
     query_photo_weight=0.5,
     query_title_weight=0.25,
@@ -40,7 +39,7 @@ class Towers(nn.Module):
 
 
 def rank_batch(rank: int) -> tuple[TrainingBatch, torch.Tensor, torch.Tensor]:
-    """Products that share keys, clicks and words with those of the other rank, and the towers' inputs."""
+    """Products that share keys and clicks with those of the other rank, and the towers' inputs."""
     generator = torch.Generator().manual_seed(rank)
     queries, items = QUERIES_AND_ITEMS[rank]
 
@@ -48,10 +47,9 @@ def rank_batch(rank: int) -> tuple[TrainingBatch, torch.Tensor, torch.Tensor]:
         return torch.randint(high, shape, generator=generator)
 
     item_of = torch.cat([torch.arange(items), integers(items, queries - items)])
-    facts = ItemFacts(integers(20, items), integers(20, items), integers(8, items), 2 + integers(9, items, 3 + rank))
+    facts = ItemFacts(integers(20, items), integers(20, items), integers(8, items))
     clicked, neighbors = integers(3, queries), integers(3, queries)
     asked = QueryFacts(
-        words=2 + integers(9, queries, 2 - rank),
         title_keys=facts.title_keys[item_of],
         photo_keys=facts.photo_keys[item_of],
         clicked_items=integers(20, int(clicked.sum())),
@@ -65,14 +63,14 @@ def rank_batch(rank: int) -> tuple[TrainingBatch, torch.Tensor, torch.Tensor]:
 
 def batch_of(item_of, kinds, has_image, title_shown, queries: QueryFacts, items: ItemFacts) -> TrainingBatch:
     return TrainingBatch(
-        query_ids=queries.words[..., None],
+        query_ids=torch.ones(len(item_of), 1, 1, dtype=torch.int64),
         item_of=item_of,
         kinds=kinds,
-        title_ids=items.title_words[..., None],
+        title_ids=torch.ones(len(has_image), 1, 1, dtype=torch.int64),
         title_shown=title_shown,
         pixels=torch.zeros(len(has_image), 1, 1, 3, dtype=torch.uint8),
         has_image=has_image,
-        masks=pair_masks(queries, items, title_mask=True),
+        masks=pair_masks(queries, items),
         queries=queries,
         items=items,
     )

@@ -40,7 +40,7 @@ def made_batch(*, similar: bool) -> tuple[list[int], TrainingBatch]:
     item_of = torch.tensor(item_of)
     query_facts, item_facts = facts_of(item_of, PAIRS * ITEMS_OF_PAIR)
     query_facts = query_facts._replace(**listed("clicked", own), **listed("neighbor", near))
-    masks = pair_masks(query_facts, item_facts, title_mask=False)
+    masks = pair_masks(query_facts, item_facts)
     return list(queries), batch(item_of=item_of, kinds=torch.tensor(kinds), masks=masks)
 
 

@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 from models.make.objectives.masks import (
     ItemFacts,
     QueryFacts,
-    covering_titles,
     joined,
     listed_items,
     pair_masks,
@@ -24,27 +23,24 @@ def test_listed_items_equals_looking_each_one_up(lists, random):
 
 def test_products_without_a_photo_do_not_share_one():
     keys = torch.tensor([[1, 2, 3, 1], [0, 0, 7, 7]])
-    items = ItemFacts(torch.arange(4), *keys, torch.zeros(4, 1))
+    items = ItemFacts(torch.arange(4), *keys)
     expected = torch.eye(4, dtype=torch.bool)
     expected[0, 3] = expected[3, 0] = expected[2, 3] = expected[3, 2] = True
     assert torch.equal(same_product(items, items), expected)
 
 
 def test_batches_joined_are_masked_as_each_by_itself():
-    """Of two batches the first has the longer titles, the second the longer queries."""
     items = [
-        ItemFacts(*torch.tensor([[1, 2], [1, 2], [5, 0]]), torch.tensor([[2, 3, 4], [5, 0, 0]])),
-        ItemFacts(*torch.tensor([[3], [2], [5]]), torch.tensor([[4, 3]])),
+        ItemFacts(*torch.tensor([[1, 2], [1, 2], [5, 0]])),
+        ItemFacts(*torch.tensor([[3], [2], [5]])),
     ]
     queries = [
         QueryFacts(
-            torch.tensor([[4]]),
             *torch.tensor([[1], [5], [2], [1]]),
             torch.zeros(0, dtype=torch.int64),
             torch.zeros(1).long(),
         ),
         QueryFacts(
-            torch.tensor([[3, 4], [5, 0]]),
             *torch.tensor([[2, 9], [5, 0]]),
             torch.tensor([1, 3, 2]),
             torch.tensor([2, 1]),
@@ -52,27 +48,11 @@ def test_batches_joined_are_masked_as_each_by_itself():
             torch.tensor([0, 1]),
         ),
     ]
-    together = pair_masks(joined(queries), joined(items), title_mask=True)
+    together = pair_masks(joined(queries), joined(items))
     for i, of_query in enumerate(queries):
         for j, of_item in enumerate(items):
             rows, columns = slice(i, i + 1 + i), slice(2 * j, 2 + j)
-            for mask, expected in zip(together, pair_masks(of_query, of_item, title_mask=True), strict=True):
+            for mask, expected in zip(together, pair_masks(of_query, of_item), strict=True):
                 assert torch.equal(mask[rows, columns], expected)
     assert together.relevant.any()
     assert together.neighbors.any()
-    assert together.covered.any()
-
-
-words = st.lists(st.integers(0, 7), min_size=1, max_size=5)
-
-
-@settings(deadline=None)
-@given(st.lists(st.tuples(words, words), min_size=1, max_size=6))
-def test_a_title_covers_a_query_when_it_holds_all_of_its_words(rows):
-    """0 is no word."""
-    queries, titles = ([row[side] for row in rows] for side in (0, 1))
-    padded = [torch.tensor([row + [0] * (5 - len(row)) for row in side]) for side in (queries, titles)]
-    found = covering_titles(*padded)
-    for i, query in enumerate(queries):
-        wanted = set(query) - {0}
-        assert found[i].tolist() == [bool(wanted) and wanted <= set(title) for title in titles]

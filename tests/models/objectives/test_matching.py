@@ -84,7 +84,7 @@ def judged(ignored: torch.Tensor, **changes):
     """A model with a head, and its output for a batch whose query i belongs to item i."""
     model, inputs = made(matching_head=True, **changes)
     kinds = torch.zeros(6, dtype=torch.int64)
-    example = batch(item_of=torch.arange(6), kinds=kinds, relevant=ignored, neighbors=ignored, covered=ignored)
+    example = batch(item_of=torch.arange(6), kinds=kinds, relevant=ignored, neighbors=ignored)
     draw = pair_drawer(example, ObjectiveSettings(matching_weight=1), generator=seeded())
     pairs = []
     kept = model(**inputs, draw_pairs=lambda similarities: pairs.append(draw(similarities)) or pairs[0])

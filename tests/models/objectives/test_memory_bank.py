@@ -6,12 +6,12 @@ import torch
 from models.make.objectives import ItemFacts, MemoryBank, ObjectiveSettings, make_loss
 from tests.models.objectives.examples import ITEM_OF, KINDS, TAU, batch, output, unit
 
-ONLY_ITEMS = ObjectiveSettings(title_mask=True, query_photo_weight=0, query_title_weight=0)
+ONLY_ITEMS = ObjectiveSettings(query_photo_weight=0, query_title_weight=0)
 
 
 def unknown_items(count: int) -> ItemFacts:
     keys = torch.arange(100, 100 + count)
-    return ItemFacts(keys, keys, keys, torch.zeros(count, 2, dtype=torch.int64))
+    return ItemFacts(keys, keys, keys)
 
 
 def loss_with(bank: MemoryBank | None, made=None) -> torch.Tensor:
@@ -39,11 +39,10 @@ def test_items_of_the_bank_are_negatives_of_queries_alone():
 
 
 def test_what_is_known_to_be_relevant_gets_no_gradient_from_the_bank():
-    """Clicked, clicked by a similar query, of the same title, of the same photo, with a title that says it all."""
+    """Clicked, clicked by a similar query, of the same title, of the same photo."""
     listed = torch.tensor([1] * 7)
     known = batch()
     known.queries = known.queries._replace(
-        words=torch.full((7, 1), 5),
         clicked_items=torch.full((7,), 100),
         clicked_counts=listed,
         neighbor_items=torch.full((7,), 101),
@@ -51,10 +50,8 @@ def test_what_is_known_to_be_relevant_gets_no_gradient_from_the_bank():
         title_keys=torch.full((7,), 102),
         photo_keys=torch.full((7,), 103),
     )
-    items = unknown_items(5)
-    items.title_words[4] = torch.tensor([5, 6])
-    bank = MemoryBank(5)
-    bank.add(unit(5, seed=9), items)
+    bank = MemoryBank(4)
+    bank.add(unit(4, seed=9), unknown_items(4))
     gradients = []
     for more in (bank, None):
         made = output()

@@ -108,7 +108,7 @@ def time_steps(trainer: Trainer, batches: Iterator[TrainingBatch], *, settling: 
         began = time.perf_counter()
         batch = next(batches)
         came = time.perf_counter()
-        trainer._train_step(batch, progress=0.5)
+        trainer.train_on(batch, progress=0.5)
         if trainer.process.device.type == "cuda":
             torch.cuda.synchronize()
         timed.append(Timed(step=time.perf_counter() - began, wait=came - began))

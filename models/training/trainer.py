@@ -6,38 +6,26 @@ import copy
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
 
 from models.encoder import Encoder
-from models.make.modeling_make import MakeOutput
-from models.make.objectives import MemoryBank, TrainingBatch, make_loss, mask_texts, pair_drawer
-from models.training.augmentation import vary_photos
+from models.make.objectives import TrainingBatch
 from models.training.card import model_card
 from models.training.checkpoint import save_model_folder
 from models.training.computation import checkpoint_activations, compile_encoders, keep_freed_memory
-from models.training.data import TrainingData, drop_modalities
-from models.training.distributed import Process, joined_process, multiplies_bfloat16
+from models.training.data import TrainingData
+from models.training.distributed import Process, joined_process
 from models.training.loader import BatchLoader
-from models.training.micro_batches import EncoderInputs, cached_backward, micro_batches
-from models.training.optimization import WeightAverage, learning_rate_share, make_optimizer, set_learning_rate
+from models.training.optimization import WeightAverage
 from models.training.preparation import begin_model, prepare_text
 from models.training.progress import ProgressLog
 from models.training.reader import AddedQueries
-from models.training.resume import (
-    Checkpoint,
-    CheckpointFolder,
-    optimizer_tensors,
-    restore_optimizer,
-    under_prefix,
-    with_prefix,
-)
+from models.training.resume import Checkpoint, CheckpointFolder, under_prefix, with_prefix
 from models.training.settings import NOT_OF_THE_RUN, TrainResult, TrainSettings
+from models.training.step import TrainingStep
 from models.training.validation import Validation
 
 __all__ = ["TrainResult", "TrainSettings", "train"]
@@ -46,7 +34,7 @@ SELECTED_BY = "recall_at_10"
 
 # What a checkpoint holds of the trainer beside tensors.
 _COUNTERS = (
-    "step",
+    "steps",
     "epoch",
     "steps_in_epoch",
     "validated_at",
@@ -105,8 +93,7 @@ class Trainer:
         self.candidate = self.average.model if averages else self.model  # what is validated and saved
         if settings.compile:
             compile_encoders(self.model)
-        self.parallel_model = process.wrap(self.model)
-        self.optimizer = make_optimizer(self.model, settings)
+        self.step = TrainingStep(settings, process, self.model, self.processor)
         self.data = TrainingData(
             training_set / "train",
             self.processor,
@@ -124,10 +111,6 @@ class Trainer:
             decode_threads=settings.num_workers,
             cache_bytes=settings.cache_mb << 20,
         )
-        self.bank = MemoryBank(settings.objectives.bank_items) if settings.objectives.bank_items else None
-        self.use_bfloat16 = settings.precision == "bfloat16" or (
-            settings.precision == "auto" and multiplies_bfloat16(process.device)
-        )
         self.encoder = Encoder(self.candidate, self.processor, model_version="in training")
         self.validation = None
         if process.is_first:
@@ -140,7 +123,7 @@ class Trainer:
         self.total_steps = settings.epochs * self.data.steps_per_epoch
         if settings.max_steps is not None:
             self.total_steps = min(self.total_steps, settings.max_steps)
-        self.step = self.epoch = self.steps_in_epoch = 0
+        self.steps = self.epoch = self.steps_in_epoch = 0
         self.validated_at = 0.0  # progress
         self.validated_step = -1
         self.waited = self.validated = 0.0  # seconds
@@ -174,7 +157,7 @@ class Trainer:
             progress = self._progress()
             if progress >= 1.0:
                 return False
-            self._train_step(batch, progress)
+            self.train_on(batch, progress)
             self.steps_in_epoch += 1
             self._save_when_due()
         return True
@@ -184,11 +167,7 @@ class Trainer:
         minutes = (time.monotonic() - self.checkpointed_at) / 60
         if self.checkpoints is None or not self.process.is_first or minutes < self.settings.checkpoint_minutes:
             return
-        tensors = with_prefix(self.model.state_dict(), "model.") | with_prefix(
-            optimizer_tensors(self.optimizer), "optimizer."
-        )
-        if self.bank is not None:
-            tensors |= with_prefix(self.bank.tensors(), "bank.")
+        tensors = with_prefix(self.model.state_dict(), "model.") | with_prefix(self.step.tensors(), "step.")
         if self.average is not None:
             tensors |= with_prefix(self.average.model.state_dict(), "average.")
         kept_metrics = None
@@ -203,17 +182,15 @@ class Trainer:
             "processor": self.processor.to_files(),
             "progress": self.progress_log.lines,
         }
-        self.checkpoints.save(self.step, Checkpoint(tensors, state))
+        self.checkpoints.save(self.steps, Checkpoint(tensors, state))
         self.checkpointed_at = time.monotonic()
 
     def _resume(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint."""
         self.model.load_state_dict(under_prefix(checkpoint.tensors, "model."))
-        if self.bank is not None:
-            self.bank.restore(under_prefix(checkpoint.tensors, "bank."), self.process.device)
+        self.step.restore(under_prefix(checkpoint.tensors, "step."))
         if self.average is not None:
             self.average.model.load_state_dict(under_prefix(checkpoint.tensors, "average."))
-        restore_optimizer(self.optimizer, under_prefix(checkpoint.tensors, "optimizer."))
         for name in _COUNTERS:
             setattr(self, name, checkpoint.state[name])
         self.started -= checkpoint.state["seconds"]
@@ -224,85 +201,22 @@ class Trainer:
 
     def _progress(self) -> float:
         """Share of training that is done, by steps or by time, whichever is further; rank 0's clock counts."""
-        by_steps = self.step / self.total_steps
+        by_steps = self.steps / self.total_steps
         if self.settings.max_minutes is None:
             return by_steps
         by_time = (time.monotonic() - self.started) / (60 * self.settings.max_minutes)
         return max(by_steps, self.process.from_first(by_time))
 
-    def _train_step(self, batch: TrainingBatch, progress: float) -> None:
-        settings = self.settings
-        # By step and rank: what a step withholds and drops out does not depend on what this process ran before.
-        seed = int(np.random.SeedSequence([settings.seed, self.step, self.process.rank]).generate_state(1)[0])
-        torch.manual_seed(seed)
-        generator = torch.Generator().manual_seed(seed)
-        if settings.objectives.masked_language_weight:
-            masked = mask_texts(batch, self.processor, share=settings.objectives.masked_share, generator=generator)
-            batch = replace(batch, masked=masked)
-        if progress < 1.0 - settings.plain_share:
-            batch = drop_modalities(
-                batch,
-                title=settings.title_dropout,
-                title_words=settings.title_word_dropout,
-                photo=settings.photo_dropout,
-                padding_id=self.processor.padding_id,
-                generator=generator,
-            )
-            if settings.flip_photos or settings.crop_photos:
-                varied = {"flip": settings.flip_photos, "crop": settings.crop_photos, "generator": generator}
-                batch = replace(batch, pixels=vary_photos(batch.pixels, **varied))
-        batch = batch.to(self.process.device)
-        share = learning_rate_share(progress, warmup=settings.warmup)
-        set_learning_rate(self.optimizer, settings.learning_rate * share)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss, parts = self._backward(batch, generator, seed)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
-        if not torch.isfinite(norm):
-            raise RuntimeError(
-                f"step {self.step}: the gradient is not finite (loss {loss.item():.4g}): "
-                "lower learning_rate, or train with precision=float32."
-            )
-        self.optimizer.step()
-        self.step += 1
+    def train_on(self, batch: TrainingBatch, progress: float) -> None:
+        """Make a step; `progress` is the share of training that is done before it."""
+        loss, parts = self.step(batch, number=self.steps, progress=progress)
+        self.steps += 1
         if self.average is not None:
-            self.average.update(self.model, self.step)
+            self.average.update(self.model, self.steps)
         self.queries += len(batch.item_of)
-        if self.step % settings.progress_every == 0:
+        if self.steps % self.settings.progress_every == 0:
             figures = {"share_done": progress, "seconds_left": self._seconds_left(progress)}
             self.progress_log.write("step", **figures, **self._speed(), **_floats({"loss": loss, **parts}))
-
-    def _backward(
-        self, batch: TrainingBatch, generator: torch.Generator, seed: int
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Compute the gradient of a step; its loss, and the loss's parts."""
-        objectives = self.settings.objectives
-
-        def loss_of(output: MakeOutput) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-            return make_loss(output, batch, settings=objectives, margin=self.config.margin, bank=self.bank)
-
-        inputs = micro_batches(batch, self.settings.micro_batch_size or len(batch))
-        if len(inputs) > 1:
-            return cached_backward(
-                inputs,
-                forward=self._forward,
-                loss_of=loss_of,
-                seed=seed,
-                unsynchronised=lambda: self.process.unsynchronised(self.parallel_model),
-            )
-        draw_pairs = pair_drawer(batch, objectives, generator=generator)
-        loss, parts = loss_of(self._forward(inputs[0], masked=batch.masked, draw_pairs=draw_pairs))
-        loss.backward()
-        return loss, parts
-
-    def _forward(self, inputs: EncoderInputs, **of_heads: Any) -> MakeOutput:
-        with torch.autocast(self.process.device.type, torch.bfloat16, enabled=self.use_bfloat16):
-            return self.parallel_model(
-                query_ids=inputs.query_ids,
-                title_ids=inputs.title_ids,
-                pixel_values=self.processor.normalize_pixels(inputs.pixels),
-                has_image=inputs.has_image,
-                **of_heads,
-            )
 
     def _timed(self, batches: Iterator[TrainingBatch]) -> Iterator[TrainingBatch]:
         """The batches, with the time waited for them in `waited`."""
@@ -316,21 +230,21 @@ class Trainer:
 
     def _speed(self) -> dict[str, float]:
         seconds = max(1e-9, time.monotonic() - self.started - self.validated)
-        products = self.step * self.data.batch_size
+        products = self.steps * self.data.batch_size
         return {
-            "steps": self.step,
+            "steps": self.steps,
             "total_steps": self.total_steps,
             "seconds": seconds,
             "products_per_second": products * self.process.world_size / seconds,
             "queries_per_second": self.queries * self.process.world_size / seconds,
             "data_wait_share": self.waited / seconds,
-            "learning_rate": max(group["lr"] for group in self.optimizer.param_groups),
+            "learning_rate": self.step.learning_rate,
             "temperature": self.model.temperature.item(),
         }
 
     def _seconds_left(self, progress: float) -> float:
         """What the rest takes at the pace so far, validations included; `progress` is that before this step."""
-        done = max(progress, self.step / self.total_steps)
+        done = max(progress, self.steps / self.total_steps)
         return (time.monotonic() - self.started) * (1.0 - done) / done
 
     def _check_rows(self) -> None:
@@ -361,19 +275,19 @@ class Trainer:
         Better by more than the standard error, that is: the slice is small, and an earlier checkpoint has yet to see
         the low rates, and the batches with nothing withheld, of the end.
         """
-        if self.validation is None or self.validated_step == self.step:
+        if self.validation is None or self.validated_step == self.steps:
             return
         began = time.monotonic()
         self.candidate.eval()
         metrics = self.validation.measure(self.encoder) if self.validation.queries else {}
         self.model.train()
         self.validated += time.monotonic() - began
-        self.validated_step = self.step
+        self.validated_step = self.steps
         score, error = metrics.get(SELECTED_BY, 0.0), metrics.get(f"{SELECTED_BY}_error", 0.0)
         self.without_gain = 0 if score > self.best_score else self.without_gain + 1
         self.best_score = max(score, self.best_score)
         if score >= self.best_score - error:
-            self.kept = (copy.deepcopy(self.candidate.state_dict()), {**metrics, "best_step": self.step})
+            self.kept = (copy.deepcopy(self.candidate.state_dict()), {**metrics, "best_step": self.steps})
         self.progress_log.write("validation", **self._speed(), **metrics)
 
     def _finish(self) -> TrainResult:

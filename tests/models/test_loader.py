@@ -1,8 +1,9 @@
 """Batches that another process makes."""
 
 import multiprocessing
-import os
-import signal
+import re
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -10,8 +11,10 @@ import torch
 from models.make.configuration_make import preset_config
 from models.make.processing_make import MakeProcessor
 from models.training.loader import BatchLoader
+from models.training.trainer import TrainSettings
 from tests.models.conftest import training_rows, write_split
 from tests.models.test_data import training_data
+from tests.models.test_trainer import ROOT, SMALL
 
 
 @pytest.fixture
@@ -77,11 +80,24 @@ def test_what_it_cannot_read_stops_training(tmp_path, data, loaders):
         list(loaders(broken).epoch())
 
 
-def test_its_death_stops_training(data, loaders):
-    epoch = loaders(data, epochs=1000).epoch()
-    next(epoch)
-    (process,) = multiprocessing.active_children()
-    os.kill(process.pid, signal.SIGKILL)
-    with pytest.raises(RuntimeError, match=r"DataLoader worker .*(is killed by signal|exited unexpectedly)"):
-        for _ in range(100):
-            next(epoch)
+def test_its_death_stops_training(training_set, tmp_path):
+    """PyTorch tells of it in the midst of whatever the process does, so this takes a process of its own."""
+    settings = TrainSettings(
+        training_set=str(training_set), output=str(tmp_path), date="2026-11-15", overrides=SMALL, epochs=1000
+    )
+    script = f"""
+import multiprocessing, os, signal, threading
+from models.training.trainer import TrainSettings, train
+
+def kill_when_it_runs():
+    while not (children := multiprocessing.active_children()):
+        pass
+    os.kill(children[0].pid, signal.SIGKILL)
+
+threading.Thread(target=kill_when_it_runs).start()
+train(TrainSettings.model_validate_json({settings.model_dump_json()!r}))
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, cwd=ROOT, text=True, timeout=120)
+    assert ended.returncode == 1
+    assert re.search(r"RuntimeError: DataLoader worker .*(is killed by signal|exited unexpectedly)", ended.stderr)
+    assert not list(tmp_path.iterdir())

@@ -33,7 +33,7 @@ from jobs.training.splits import SPLITS, TRAIN, VALIDATION_ITEMS, VALIDATION_QUE
 from schemas import ITEM_IMAGES, ITEMS, QUERY_ITEM_PAIRS, SIMILAR_QUERIES, TRAINING_SETS
 
 # Changes whenever the same tables and settings would give other files.
-FORMAT = 3
+FORMAT = 4
 
 # Queries joined by an edge as strong as this are never on both sides of a split.
 STRONG_SIMILARITY = 0.5

@@ -37,7 +37,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Curves:
-    """The run's losses, the whole one first, and its recall on held-out products."""
+    """The run's losses, the whole one first, and its recall on held-out clicks."""
 
     losses: Sequence[Curve]
     recall: Sequence[Curve]

@@ -117,7 +117,7 @@ class Page:
         if self.curves:
             drawn["losses"] = draw_curves(self.curves.losses, name="losses", label="Losses over steps")
             if self.curves.recall:
-                label = "Recall on held-out products over steps"
+                label = "Recall on held-out clicks over steps"
                 drawn["recall"] = draw_curves(self.curves.recall, name="recall", label=label)
         if self.weights and any(self.weights.histogram):
             drawn["weights"] = weight_histogram(self.weights.histogram)

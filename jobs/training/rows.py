@@ -263,12 +263,12 @@ def name_files(rows: DataFrame, *, identity: Sequence[str], seed: int, row_group
 
 
 def validation_pool(items: DataFrame, rows: DataFrame, *, size: int, seed: int) -> DataFrame:
-    """The items that validation searches in: those of validation_items, and a sample of the active ones up to `size`.
+    """The items that validation searches in: those of the held-out pairs, and a sample of the active ones up to `size`.
 
     Returns:
         item_id, title, item_key, image_sha256.
     """
-    wanted = rows.where(F.col("split") == VALIDATION_ITEMS).select("item_id", F.lit(True).alias("is_wanted")).distinct()
+    wanted = rows.where(F.col("split") != TRAIN).select("item_id", F.lit(True).alias("is_wanted")).distinct()
     size = max(size, wanted.count())
     return (
         items.join(wanted, on="item_id", how="left")

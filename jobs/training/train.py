@@ -187,7 +187,7 @@ def run(job: JobRun, options: Options) -> None:
     recall = figures.get("validation_recall_at_10")
     job.note(
         f"{result.model_version}: {figures['steps']:,.0f} steps, {figures['products_per_second']:,.0f} products/s, "
-        f"{figures['data_wait_share']:.0%} of it waiting for data; recall@10 on held-out products "
+        f"{figures['data_wait_share']:.0%} of it waiting for data; recall@10 on held-out clicks "
         + ("not measured: none are held out" if recall is None else f"{recall:.3f}")
     )
 

@@ -14,7 +14,7 @@ class TrainSettings(BaseModel, extra="forbid"):
     """One training run."""
 
     training_set: str = Field(
-        description="Folder of a training set: train/, validation_items/, items.parquet, texts.parquet."
+        description="Folder of a training set: train/, two validation splits, items.parquet, texts.parquet."
     )
     output: str = Field(description="The model folder to write.")
     date: dt.date = Field(description="Logical date, part of the model version.")
@@ -35,7 +35,7 @@ class TrainSettings(BaseModel, extra="forbid"):
     max_minutes: float | None = Field(
         None, gt=0, description="Wall clock after which no step begins; None: all epochs."
     )
-    validations: int = Field(4, ge=1, description="Times that the held-out products are searched, the end included.")
+    validations: int = Field(4, ge=1, description="Times that held-out clicks are searched for, the end included.")
     validation_items: int = Field(
         8192, ge=1, description="Items searched: all that are relevant, filled up with others of the pool."
     )

@@ -116,7 +116,7 @@ class Trainer:
         if process.is_first:
             self.validation = Validation(training_set, self.encoder, max_items=settings.validation_items)
             if settings.patience is not None and not self.validation.queries:
-                raise ValueError(f"{training_set} holds no products out: train without patience, which waits for them.")
+                raise ValueError(f"{training_set} holds nothing out: train without patience, which waits for it.")
         told = (settings.progress_file, settings.tensorboard_folder) if process.is_first else (None, None)
         self.progress_log = ProgressLog(*told)
         self.checkpointed_at = 0.0  # monotonic seconds
@@ -270,7 +270,7 @@ class Trainer:
         return patience is not None and self.process.from_first(self.without_gain) >= patience
 
     def _validate(self) -> None:
-        """Measure the held-out products on rank 0, and keep the weights unless earlier ones were better.
+        """Measure the held-out clicks on rank 0, and keep the weights unless earlier ones were better.
 
         Better by more than the standard error, that is: the slice is small, and an earlier checkpoint has yet to see
         the low rates, and the batches with nothing withheld, of the end.

@@ -1,4 +1,4 @@
-"""How well a model in training finds products that it never saw: what selects the checkpoint."""
+"""How well a model in training answers clicks that it never saw: what selects the checkpoint."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from models.retrieval_metrics import ndcg_at_k, recall_at_k
 
 ITEMS_PREPARED_AT_ONCE = 1024
 TOP = 100
+# Queries that nothing trains on, and products that no click trains on.
+SPLITS = ("validation_queries", "validation_items")
 
 
 class Validation:
-    """The held-out products' split, searched in the training set's item pool.
+    """The held-out queries and products, searched in the training set's item pool.
 
-    A query's relevant items are those of the split.  What else its log clicked was seen in training: it is taken out of
-    the ranking, so that it is neither a hit nor in the way of one.
+    A query's relevant items are those of the splits.  What else its log clicked was seen in training: it is taken out
+    of the ranking, so that it is neither a hit nor in the way of one.
 
     Args:
-        training_set: the folder; when its `validation_items` holds no rows, there is nothing to measure.
+        training_set: the folder; when its validation splits hold no rows, there is nothing to measure.
         encoder: prepares the items, once.
         max_items: items searched: the relevant ones, however many, and the pool's first others up to this number.
     """
@@ -30,7 +32,7 @@ class Validation:
     def __init__(self, training_set: Path, encoder: Encoder, *, max_items: int) -> None:
         relevant: dict[str, set[int]] = {}
         seen: dict[str, set[int]] = {}
-        for path in sorted((training_set / "validation_items").glob("*.parquet")):
+        for path in sorted(path for split in SPLITS for path in (training_set / split).glob("*.parquet")):
             for row in pq.read_table(path, columns=["query", "item_key", "clicked_items"]).to_pylist():
                 relevant.setdefault(row["query"], set()).add(row["item_key"])
                 seen.setdefault(row["query"], set()).update(row["clicked_items"])

@@ -78,7 +78,20 @@ def training_rows() -> list[dict]:
     return rows
 
 
-def held_out_pairs() -> list[dict]:
+def held_out_queries() -> list[dict]:
+    """A query for each colour of each garment in words that training has otherwise, and all that its log clicked."""
+    return [
+        {
+            "query": f"a {row['queries'][1]}",
+            "item_id": row["item_id"],
+            "item_key": row["item_key"],
+            "clicked_items": row["neighbor_items"],
+        }
+        for row in training_rows()
+    ]
+
+
+def held_out_products() -> list[dict]:
     """The third model of each garment, under every query that asks for it."""
     return [
         {"query": query, "item_id": row["item_id"], "item_key": row["item_key"], "clicked_items": row["neighbor_items"]}
@@ -97,11 +110,12 @@ def write_split(folder: Path, rows: list[dict], schema: pa.Schema = PRODUCT_COLU
 
 @pytest.fixture(scope="session")
 def training_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A training set folder of 96 products: the third model of each garment is held out too, for the tests only."""
+    """A training set folder of 96 products: what is held out trains too, for the tests only."""
     folder = tmp_path_factory.mktemp("training_set")
     rows = training_rows()
     write_split(folder / "train", rows, files=2)
-    write_split(folder / "validation_items", held_out_pairs(), PAIR_COLUMNS)
+    write_split(folder / "validation_queries", held_out_queries(), PAIR_COLUMNS)
+    write_split(folder / "validation_items", held_out_products(), PAIR_COLUMNS)
     texts = sorted({row["title"] for row in rows}.union(*(row["queries"] for row in rows)))
     pq.write_table(pa.table({"text": texts}), folder / "texts.parquet")
     pq.write_table(pa.Table.from_pylist(catalog()), folder / "items.parquet")

@@ -3,7 +3,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from models.encoder import Encoder
-from models.training.validation import Validation
+from models.training.validation import SPLITS, Validation
 from tests.models.conftest import catalog
 
 
@@ -17,8 +17,9 @@ def test_recall_equals_ranking_every_item_but_those_seen_in_training(training_se
     vectors = encoder.embed_items(
         encoder.prepare_items([item["title"] for item in items], [item["photo"] for item in items])
     ).embedding
-    rows = pq.read_table(training_set / "validation_items").to_pylist()
+    rows = [row for split in SPLITS for row in pq.read_table(training_set / split).to_pylist()]
     hits = []
+    assert len({row["query"] for row in rows}) == 32 + 64, "of held-out queries and of held-out products"
     for query in {row["query"] for row in rows}:
         relevant = {row["item_key"] for row in rows if row["query"] == query}
         seen = {key for row in rows if row["query"] == query for key in row["clicked_items"]} - relevant

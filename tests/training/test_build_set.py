@@ -184,9 +184,13 @@ def _check_neighbors(built, lake):
     assert {pair["similar_query"] for pair in built.pairs[TRAIN]} - {""}
 
 
+def _held_out_items(built) -> set[str]:
+    return {row["item_id"] for split in (VALIDATION_QUERIES, VALIDATION_ITEMS) for row in built.rows[split]}
+
+
 def _check_pool_and_texts(built):
     pool = pq.read_table(built.folder / "items.parquet").to_pylist()
-    assert {row["item_id"] for row in built.rows[VALIDATION_ITEMS]} <= {row["item_id"] for row in pool}
+    assert _held_out_items(built) <= {row["item_id"] for row in pool}
     assert len(pool) == 192
     assert set(pool[0]) == {"item_id", "title", "photo", "item_key"}
     texts = pq.read_table(built.folder / "texts.parquet").column("text").to_pylist()
@@ -203,12 +207,12 @@ def _check_second_run(run_job, lake):
     assert after == before
 
 
-def test_a_set_without_its_manifest_is_written_again_and_a_small_pool_keeps_every_validation_item(run_job, filled_lake):
+def test_a_set_without_its_manifest_is_written_again_and_a_small_pool_keeps_every_held_out_item(run_job, filled_lake):
     settings = SETTINGS | {"pool_items": 1}
     run_job(build_set, **settings)
     first = BuiltSet(filled_lake)
     pool = pq.read_table(first.folder / "items.parquet").to_pylist()
-    assert {row["item_id"] for row in pool} == {row["item_id"] for row in first.rows[VALIDATION_ITEMS]}
+    assert {row["item_id"] for row in pool} == _held_out_items(first)
     (first.folder / "manifest.json").unlink()
     (first.folder / TRAIN / "part-00000.parquet").write_bytes(b"cut off")
     run_job(build_set, **settings)

@@ -50,6 +50,7 @@ CELLS = (
     Cell("Keyword Enhancement: (a) and (b)", objectives=_NEIGHBORS),
     Cell("products drawn one by one", training={"group_rows": 1}),
     Cell("no made queries", training={"title_queries": 0}),
+    Cell("temperature down to .01", model={"temperature_min": 0.01}),
     Cell("memory bank", objectives={"bank_items": 4096}),
     Cell("matching head", objectives={"matching_weight": 0.5}),
     Cell("BERT-style text", model=_BERT),

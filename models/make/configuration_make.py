@@ -50,7 +50,7 @@ class MakeConfig(PreTrainedConfig):
 
     # The similarity.
     temperature: float = 0.07  # where training starts; learnt, and clamped to the two bounds below
-    temperature_min: float = 0.01
+    temperature_min: float = 0.05  # sharper, a long training pushes apart what no click has told to be alike
     temperature_max: float = 0.5
     margin: float = 0.0  # subtracted from the positive's cosine in training
 

@@ -53,6 +53,12 @@ def interval(higher: np.ndarray, lower: np.ndarray) -> tuple[float, float]:
     return tuple(np.quantile(areas, [0.025, 0.975]))
 
 
+def compared(higher: np.ndarray, lower: np.ndarray) -> str:
+    """The area and its interval, to be read."""
+    low, high = interval(higher, lower)
+    return f"AUC {area_under_curve(higher, lower):.3f} ({low:.3f} to {high:.3f})"
+
+
 def read_labels() -> dict[str, tuple[str, str]]:
     """Of each labelled item, what its photo is and what its title is."""
     with LABELS.open() as file:
@@ -88,16 +94,12 @@ def main(arguments: list[str]) -> None:
     plain, stuffed = shows & (title == "plain"), shows & (title == "stuffed")
     print(f"{shows.sum()} photos show the product, {silent.sum()} a card, a chart or a banner")
     for name, values in (("photo weight", vectors.image_weight), ("photo effect", vectors.photo_effect)):
-        low, high = interval(values[shows], values[silent])
-        area = area_under_curve(values[shows], values[silent])
         means = ", ".join(f"{kind} {values[photo == kind].mean():.3f}" for kind in ("product", *SHOWS_NOTHING))
-        print(f"{name}: AUC {area:.3f} ({low:.3f} to {high:.3f}); means: {means}")
+        print(f"{name}: {compared(values[shows], values[silent])}; means: {means}")
     print(f"{plain.sum()} of the shown products have a plain title, {stuffed.sum()} a stuffed one")
     weight = vectors.title_weight
-    low, high = interval(weight[plain], weight[stuffed])
-    area = area_under_curve(weight[plain], weight[stuffed])
     means = f"plain {weight[plain].mean():.3f}, stuffed {weight[stuffed].mean():.3f}"
-    print(f"title weight: AUC {area:.3f} ({low:.3f} to {high:.3f}); means: {means}")
+    print(f"title weight: {compared(weight[plain], weight[stuffed])}; means: {means}")
 
 
 if __name__ == "__main__":

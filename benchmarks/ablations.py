@@ -35,7 +35,7 @@ from models.training.trainer import TrainSettings, train
 
 Score = Callable[[str], np.ndarray]
 
-# How BM25's scores of a catalog and the model's may be joined: the better one on held-out products is measured.
+# How BM25's scores of a catalog and the model's may be joined: the best one on the validation splits is measured.
 JOINS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "reciprocal ranks": lambda model, lexical: reciprocal_ranks(model) + reciprocal_ranks(lexical),
     **{
@@ -113,8 +113,8 @@ class Measuring:
         self.held_out: list[HeldOutQuery] = read_held_out(options.training_set, self.catalog)
         if not self.held_out:
             raise ValueError(
-                f"{options.training_set}: no held-out product is in the catalog, and they choose how BM25 is joined: "
-                "build the set with validation_item_share above 0, and give the catalog that it was built from."
+                f"{options.training_set}: no product of a validation split is in the catalog, and they choose how BM25 "
+                "is joined: build the set with shares above 0, and give the catalog that it was built from."
             )
         self.bm25 = BM25(self.catalog.titles)
 
@@ -152,11 +152,13 @@ class Measuring:
     def _derived(
         self, full: Run, encoder: Encoder, score: Score, image_weights: np.ndarray
     ) -> Iterator[tuple[Run, list[list[str]]]]:
-        """What needs no training of its own: BM25, BM25 joined with the full model, and its gate held still."""
+        """What needs no training of its own: BM25, BM25 joined with the full model, and that without photos or gate."""
         bare = {"seed": full.seed, "device": full.device}
         yield Run(cell="BM25", **bare), self.rank(self.bm25.scores)
         join = self.best_join(score)
         yield Run(cell=f"{FULL}, joined with BM25", note=join, **bare), self.rank(self.joined(score, join))
+        titles, _ = self.catalog.without_photos().embed(encoder)
+        yield Run(cell=f"{FULL}, photos withheld", **bare), self.rank(scores_of(encoder, titles))
         if encoder.model.config.fusion == "gate" and (image_weights > 0).any():
             mean = float(image_weights[image_weights > 0].mean())
             frozen = Encoder(freeze_gate(encoder.model, mean), encoder.processor, model_version="frozen")
@@ -172,7 +174,7 @@ class Measuring:
         return lambda query: JOINS[join](score(query), self.bm25.scores(query))
 
     def best_join(self, score: Score) -> str:
-        """The join with the highest recall@10 on held-out products, among the whole catalog."""
+        """The join with the highest recall@10 on the validation splits, among the whole catalog."""
         relevant = [query.relevant for query in self.held_out]
 
         def recall(join: str) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from jobs.training.slices import JudgedQuery, RelevantItem
 from models.encoder import Encoder
+from models.training.validation import SPLITS
 
 ITEMS_AT_ONCE = 1024
 # The deepest rank that a measure looks at.
@@ -40,6 +41,10 @@ class Catalog:
             raise ValueError(
                 f"catalog: {len(self.item_ids) - len(self.positions)} ids come twice; give each item once."
             )
+
+    def without_photos(self) -> Catalog:
+        """The same items, to be told by their titles alone."""
+        return replace(self, photos=pa.chunked_array([pa.nulls(len(self.titles), pa.binary())]))
 
     def embed(self, encoder: Encoder) -> tuple[np.ndarray, np.ndarray]:
         """(items, dim) unit vectors and (items,) weights of the photos, a slice of the catalog decoded at a time."""
@@ -108,10 +113,10 @@ def read_judged(queries: Path, judgments: Path, catalog: Catalog) -> list[Judged
 
 @dataclass(frozen=True)
 class HeldOutQuery:
-    """A query of a training set's held-out products.
+    """A query of a training set's validation splits.
 
     Attributes:
-        relevant: ids of the held-out products that its clicks led to.
+        relevant: ids of the products that its held-out clicks led to.
         hidden: positions in the catalog of what else it clicked, which training saw: neither a hit nor in the way.
     """
 
@@ -121,14 +126,15 @@ class HeldOutQuery:
 
 
 def read_held_out(training_set: Path, catalog: Catalog) -> list[HeldOutQuery]:
-    """The split `validation_items`, to be searched in the whole catalog."""
+    """The validation splits, to be searched in the whole catalog."""
+    held_out = [path for split in SPLITS for path in sorted((training_set / split).glob("*.parquet"))]
     ids = {}
-    for path in [*(training_set / "train").glob("*.parquet"), *(training_set / "validation_items").glob("*.parquet")]:
+    for path in [*(training_set / "train").glob("*.parquet"), *held_out]:
         keys = pq.read_table(path, columns=["item_key", "item_id"])
         ids.update(zip(keys["item_key"].to_pylist(), keys["item_id"].to_pylist(), strict=True))
     relevant: dict[str, set[str]] = {}
     clicked: dict[str, set[str]] = {}
-    for path in sorted((training_set / "validation_items").glob("*.parquet")):
+    for path in held_out:
         for row in pq.read_table(path, columns=["query", "item_id", "clicked_items"]).to_pylist():
             if row["item_id"] in catalog.positions:
                 relevant.setdefault(row["query"], set()).add(row["item_id"])

@@ -37,7 +37,7 @@ def test_a_killed_run_goes_on_and_the_table_says_what_the_queries_say(inputs, tm
     with pytest.raises(KeyboardInterrupt):
         ablations.main(arguments)
     lines = (tmp_path / "results" / "runs.jsonl").read_text().splitlines()
-    derived = ["BM25", "full, joined with BM25", "full, gate held at its mean"]
+    derived = ["BM25", "full, joined with BM25", "full, photos withheld", "full, gate held at its mean"]
     assert [json.loads(line)["run"]["cell"] for line in lines] == [*derived, "full"]
 
     monkeypatch.setattr(ablations, "train", lambda settings: trained.append(settings) or train(settings))

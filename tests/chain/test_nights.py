@@ -66,6 +66,7 @@ def market(run_job, tmp_path) -> Market:
     return Market(run_job, folder)
 
 
+@pytest.mark.slow
 def test_two_nights_embed_what_changed_and_a_third_run_changes_nothing(lake, market):
     catalog, log, counted, built_set, trained, *_ = market.training(FIRST)
     for record in (catalog, log, built_set):

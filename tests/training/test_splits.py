@@ -5,8 +5,9 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.training.splits import VALIDATION_ITEMS, VALIDATION_QUERIES, group_queries, hold_out_groups
+from jobs.training.splits import SPLITS, TRAIN, VALIDATION_ITEMS, VALIDATION_QUERIES, group_queries, hold_out_groups
 from models.make.text import split_words
+from models.training import validation
 
 WORDS = st.sampled_from(["red", "blue", "dress", "shirt", "Nike", "连衣裙"])
 QUERIES = st.lists(st.lists(WORDS, min_size=1, max_size=3).map(" ".join), unique=True, max_size=20)
@@ -70,3 +71,8 @@ def test_the_seed_decides_what_is_held_out_and_the_share_is_used():
 
 def test_a_group_that_holds_much_of_the_log_trains():
     assert "head" not in hold_out_groups({"head": 900, **{f"g{n}": 1 for n in range(100)}}, SHARES, seed=0)
+
+
+def test_training_validates_on_the_splits_that_are_built():
+    """Training may not import the jobs, so the names stand on either side."""
+    assert {TRAIN, *validation.SPLITS} == set(SPLITS)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from models.make.objectives import ItemFacts, QueryFacts, TrainingBatch, pair_masks
+from models.make.objectives import ItemFacts, QueryFacts, QueryKind, TrainingBatch, pair_masks
 from models.make.processing_make import MakeProcessor
 from models.training.mixing import MixingBuffer
 from models.training.prepared import PreparedInputs
@@ -155,18 +155,21 @@ class TrainingData:
         for row in rows:
             tokens = np.frombuffer(row.query_tokens, np.int32).reshape(-1, pieces)
             query_tokens += split_ragged(tokens, np.frombuffer(row.query_counts, np.int32))
-        kinds = [np.frombuffer(row.query_kinds, np.int64) for row in rows]
-        item_of = torch.from_numpy(np.repeat(np.arange(len(rows)), [len(of_row) for of_row in kinds]))
+        kinds_of_rows = [np.frombuffer(row.query_kinds, np.int64) for row in rows]
+        kinds = torch.from_numpy(np.concatenate(kinds_of_rows))
+        item_of = torch.from_numpy(np.repeat(np.arange(len(rows)), [len(kinds) for kinds in kinds_of_rows]))
         query_ids = pad(query_tokens)
         title_ids = pad([np.frombuffer(row.title_tokens, np.int32).reshape(-1, pieces) for row in rows])
         pixels = np.zeros((len(rows), *self._processor.image_size, 3), dtype=np.uint8)
         for place, row in enumerate(rows):
             if row.pixels:
                 pixels[place] = np.frombuffer(row.pixels, dtype=np.uint8).reshape(pixels.shape[1:])
-        items = ItemFacts(item_keys, title_keys, photo_keys)
+        of_log = kinds != QueryKind.OF_TITLE
+        items = ItemFacts(item_keys, title_keys, photo_keys, item_of[of_log].bincount(minlength=len(rows)))
         queries = QueryFacts(
             title_keys=title_keys[item_of],
             photo_keys=photo_keys[item_of],
+            of_log=of_log,
             clicked_items=_joined(rows, "clicked_items", np.int64),
             clicked_counts=_joined(rows, "clicked_counts", np.int32),
             neighbor_items=_joined(rows, "neighbor_items", np.int64),
@@ -175,7 +178,7 @@ class TrainingData:
         return TrainingBatch(
             query_ids=query_ids,
             item_of=item_of,
-            kinds=torch.from_numpy(np.concatenate(kinds)),
+            kinds=kinds,
             title_ids=title_ids,
             title_shown=self._processor.is_word(title_ids),
             pixels=torch.from_numpy(pixels),

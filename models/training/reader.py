@@ -17,7 +17,7 @@ from petastorm.transform import TransformSpec
 from models.make.objectives import QueryKind
 from models.make.processing_make import MakeProcessor
 from models.training.prepared import PreparedInputs
-from models.training.pseudo_queries import draw_queries, product_terms
+from models.training.pseudo_queries import PseudoQuery, draw_queries, product_terms
 
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"petastorm\.")  # about old calls to pyarrow
 
@@ -72,11 +72,11 @@ class AddedQueries:
     """Queries of a product beside those whose clicks led to it.
 
     Attributes:
-        of_title: how many are made of its own words.
+        pseudo: how many are made of its own words.
         similar: whether a neighbour of each of the log's queries is one too.
     """
 
-    of_title: int
+    pseudo: int
     similar: bool
 
 
@@ -110,29 +110,24 @@ class RowTransform:
             made = draw_queries(
                 row.title,
                 product_terms(row.title, row.queries),
-                count=self._added.of_title,
+                count=self._added.pseudo,
                 # What the log asks for keeps its whole title, in which its shoppers' words are to be found.
                 withhold=photo is not None and len(row.queries) == 0,
                 seed=self._seed,
                 item_key=row.item_key,
             )
-            asked.append([*_queries_of_log(row, similar=self._added.similar), *map(_query_of_title, made.queries)])
+            asked.append([*_queries_of_log(row, similar=self._added.similar), *map(_of_pseudo, made.queries)])
             titles.append(made.title)
             term_keys.append(made.term_key)
         query_tokens = self._tokenize_queries(asked)
         clicked, neighbors = ([[query[place] for query in queries] for queries in asked] for place in (2, 3))
-        whole_titles = self._prepared.title_tokens(rows["title"].tolist())
-        read_titles = [
-            whole if title == shown else self._processor.tokenize_titles([shown])[0]
-            for whole, title, shown in zip(whole_titles, rows["title"], titles, strict=True)
-        ]
         return pd.DataFrame(
             {
                 **_ragged("query_tokens", "query_counts", query_tokens),
                 "query_kinds": [np.array([query.kind for query in queries], np.int64).tobytes() for queries in asked],
                 **_ragged("clicked_items", "clicked_counts", clicked),
                 **_ragged("neighbor_items", "neighbor_counts", neighbors),
-                "title_tokens": [title.tobytes() for title in read_titles],
+                "title_tokens": [tokens.tobytes() for tokens in self._tokenize_titles(titles, rows["title"].tolist())],
                 "pixels": [b"" if photo is None else photo.tobytes() for photo in photos],
                 "item_key": rows["item_key"].to_numpy(),
                 "title_key": rows["title_key"].to_numpy(),
@@ -143,10 +138,17 @@ class RowTransform:
 
     def _tokenize_queries(self, asked: list[list[Query]]) -> list[list[np.ndarray]]:
         """The tokens of each row's queries; made ones are new in every epoch, and so not kept."""
-        of_log = [query.text for queries in asked for query in queries if query.kind != QueryKind.OF_TITLE]
-        made = [query.text for queries in asked for query in queries if query.kind == QueryKind.OF_TITLE]
+        of_log = [query.text for queries in asked for query in queries if query.kind not in _MADE]
+        made = [query.text for queries in asked for query in queries if query.kind in _MADE]
         kept, new = iter(self._prepared.query_tokens(of_log)), iter(self._processor.tokenize_queries(made))
-        return [[next(new if query.kind == QueryKind.OF_TITLE else kept) for query in queries] for queries in asked]
+        return [[next(new if query.kind in _MADE else kept) for query in queries] for queries in asked]
+
+    def _tokenize_titles(self, shown: list[str], whole: list[str]) -> list[np.ndarray]:
+        """The tokens of each title as it is shown; of whole ones they are kept."""
+        pairs = list(zip(shown, whole, strict=True))
+        kept = iter(self._prepared.title_tokens([title for title, of_row in pairs if title == of_row]))
+        new = iter(self._processor.tokenize_titles([title for title, of_row in pairs if title != of_row]))
+        return [next(kept if title == of_row else new) for title, of_row in pairs]
 
 
 class RowReader:
@@ -225,10 +227,11 @@ def _queries_of_log(row: Any, *, similar: bool) -> Iterator[Query]:
             yield Query(neighbor, QueryKind.SIMILAR, np.concatenate([clicked_items, neighbor_items]), _NO_ITEMS)
 
 
-def _query_of_title(text: str) -> Query:
-    return Query(text, QueryKind.OF_TITLE, _NO_ITEMS, _NO_ITEMS)
+def _of_pseudo(made: PseudoQuery) -> Query:
+    return Query(made.text, QueryKind.OF_TITLE if made.of_title else QueryKind.OF_CLICKS, _NO_ITEMS, _NO_ITEMS)
 
 
+_MADE = (QueryKind.OF_TITLE, QueryKind.OF_CLICKS)
 _NO_ITEMS = np.zeros(0, np.int64)
 
 

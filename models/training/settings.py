@@ -48,7 +48,7 @@ class TrainSettings(BaseModel, extra="forbid"):
         ge=1,
         description="Products that go through the encoders at once; the loss still contrasts the batch. None: all.",
     )
-    title_queries: int = Field(1, ge=0, description="Queries made of a product's own words, beside the log's.")
+    pseudo_queries: int = Field(1, ge=0, description="Queries made of a product's own words, beside the log's.")
     learning_rate: float = Field(2e-3, gt=0, description="Peak; reached after the warm-up, then a cosine to 0.")
     warmup: float = Field(0.05, ge=0, lt=1, description="Share of training that warms up.")
     weight_decay: float = Field(
@@ -76,9 +76,9 @@ class TrainSettings(BaseModel, extra="forbid"):
     title_dropout: float = Field(0.15, ge=0, lt=1, description="Share of titles withheld, of products with a photo.")
     title_word_dropout: float = Field(0.1, ge=0, lt=1, description="Share of title words withheld.")
     photo_dropout: float = Field(0.1, ge=0, lt=1, description="Share of photos withheld.")
-    flip_photos: float = Field(0.0, ge=0, le=1, description="Share of photos mirrored left to right.")
+    flip_photos: float = Field(0.5, ge=0, le=1, description="Share of photos mirrored left to right.")
     crop_photos: float = Field(
-        0.0, ge=0, lt=1, description="Largest share of a photo's height, and of its width, that is cut off at random."
+        0.15, ge=0, lt=1, description="Largest share of a photo's height, and of its width, that is cut off at random."
     )
     plain_share: float = Field(
         0.2, ge=0, le=1, description="Last share of training, which withholds nothing and shows photos as they are."

@@ -99,7 +99,7 @@ class Trainer:
             self.processor,
             # What weighs nothing is not read at all, so that it is nobody's negative either.
             added=AddedQueries(
-                of_title=settings.title_queries if settings.objectives.title_query_weight else 0,
+                pseudo=settings.pseudo_queries if settings.objectives.pseudo_query_weight else 0,
                 similar=settings.objectives.neighbor_positive_weight > 0,
             ),
             batch_size=settings.batch_size,

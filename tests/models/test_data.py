@@ -15,7 +15,7 @@ from models.training.reader import AddedQueries, RowReader
 from tests.models.conftest import ROW_GROUP_SIZE, training_rows, write_split
 from tests.photos import jpeg, truncated_jpeg
 
-LOG_ONLY = AddedQueries(of_title=0, similar=False)
+LOG_ONLY = AddedQueries(pseudo=0, similar=False)
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ def test_masks_equal_what_the_rows_say_pair_by_pair(training_set, processor):
 
 
 def test_a_similar_query_is_a_query_of_the_product_with_both_queries_products_as_relevant(training_set, processor):
-    data = training_data(training_set, processor, batch_size=96, added=AddedQueries(of_title=0, similar=True))
+    data = training_data(training_set, processor, batch_size=96, added=AddedQueries(pseudo=0, similar=True))
     (batch,) = data.epoch(0, last=True)
     similar = batch.kinds == QueryKind.SIMILAR
     assert similar.sum() == 96, "the second query of every product has no neighbour"
@@ -174,19 +174,22 @@ def test_a_similar_query_is_a_query_of_the_product_with_both_queries_products_as
 
 def test_a_product_is_asked_for_in_its_own_words_another_time_in_others(training_set, processor):
     words = {row["item_key"]: " ".join([row["title"], *row["queries"]]).split() for row in training_rows()}
+    titles = {row["item_key"]: row["title"] for row in training_rows()}
     epochs = []
     for seed in (1, 2):
-        read = rows_of(training_set, processor, seed=seed, added=AddedQueries(of_title=2, similar=False))
+        read = rows_of(training_set, processor, seed=seed, added=AddedQueries(pseudo=2, similar=False))
         made = {}
         for row in read:
             kinds, counts = np.frombuffer(row.query_kinds, np.int64), np.frombuffer(row.query_counts, np.int32)
-            assert kinds.tolist() == [QueryKind.CLICKED] * 2 + [QueryKind.OF_TITLE] * 2
+            assert kinds[:2].tolist() == [QueryKind.CLICKED] * 2
             tokens = np.frombuffer(row.query_tokens, np.int32).reshape(-1, processor.pieces_per_word)
             texts = [decoded(part) for part in np.split(tokens, np.cumsum(counts))[2:4]]
             known = {decoded(processor.tokenize_queries([word])[0])[0] for word in words[row.item_key]}
-            for text in texts:
+            of_title = set(decoded(processor.tokenize_titles([titles[row.item_key]])[0]))
+            for text, kind in zip(texts, kinds[2:], strict=True):
                 assert 1 <= len(text) <= 4
                 assert set(text) <= known
+                assert kind == (QueryKind.OF_TITLE if set(text) <= of_title else QueryKind.OF_CLICKS)
             made[row.item_key] = texts
         epochs.append(made)
     assert epochs[0] != epochs[1]
@@ -196,15 +199,17 @@ def test_only_a_product_that_the_log_never_led_to_loses_words(processor, tmp_pat
     silent = {name: [] for name in training_rows()[0] if name.endswith(("queries", "items", "counts"))}
     rows = [{**row, **(silent if place % 2 else {})} for place, row in enumerate(training_rows())]
     write_split(tmp_path / "train", rows)
-    data = training_data(tmp_path, processor, batch_size=96, added=AddedQueries(of_title=1, similar=False))
+    data = training_data(tmp_path, processor, batch_size=96, added=AddedQueries(pseudo=1, similar=False))
     (batch,) = data.epoch(0, last=True)
-    made = batch.kinds == QueryKind.OF_TITLE
+    made = (batch.kinds == QueryKind.OF_TITLE) | (batch.kinds == QueryKind.OF_CLICKS)
     read = [set(decoded(title.numpy())) for title in batch.title_ids]
     title_of = {row["item_key"]: row["title"] for row in rows}
     whole = [set(decoded(processor.tokenize_titles([title_of[key]])[0])) for key in batch.items.item_keys.tolist()]
     lost = np.array([read[item] < whole[item] for item in batch.item_of[made]])
     by_log = np.isin(batch.item_of[made], batch.item_of[~made])
     assert by_log.sum() == 48
+    assert (batch.items.log_queries >= 2).sum() == (batch.items.log_queries > 0).sum() == 48
+    assert torch.equal(batch.masks.occurrences == 0, batch.queries.of_log[:, None] & (batch.items.log_queries == 0))
     assert not lost[by_log].any()
     assert 0.3 < lost[~by_log].mean() < 0.7
 

@@ -42,7 +42,7 @@ def made_batch(pieces: int = PIECES) -> TrainingBatch:
         title_shown=torch.ones(ITEMS, WORDS, dtype=torch.bool),
         pixels=torch.randint(0, 256, (ITEMS, 32, 32, 3), generator=generator, dtype=torch.uint8),
         has_image=torch.tensor([True, False, True, True, True, False, True]),
-        masks=PairMasks(none, none),
+        masks=PairMasks(none, none, torch.ones_like(none, dtype=torch.int64)),
         queries=queries,
         items=items,
     )

@@ -20,10 +20,12 @@ class Negatives(NamedTuple):
     Attributes:
         vectors: (more, dim), unit norm.
         ignored: bool, (queries, more) for items and (more, items) for queries; True where the two are no negatives.
+        counts: int64, (queries, more) for items: how often each counts; None: once.
     """
 
     vectors: Tensor
     ignored: Tensor
+    counts: Tensor | None = None
 
 
 def contrastive_loss(
@@ -34,6 +36,7 @@ def contrastive_loss(
     weights: Tensor,
     temperature: Tensor,
     ignored: Tensor,
+    counts: Tensor | None = None,
     margin: float = 0.0,
     more_items: Sequence[Negatives] = (),
     more_queries: Sequence[Negatives] = (),
@@ -51,6 +54,7 @@ def contrastive_loss(
         temperature: scalar that divides the cosines.
         ignored: (queries, items) bool; True at [i, j] leaves item j out of query i's negatives and query i out of item
             j's.  A query's own item is never ignored.
+        counts: (queries, items) int64; how often an item that is a negative counts among a query's; None: once.
         margin: subtracted from a query's cosine to its own item, so that it must win by this much.
         more_items: further negatives of the queries.
         more_queries: further negatives of the items.
@@ -63,12 +67,12 @@ def contrastive_loss(
     positives = logits.gather(1, item_of[:, None]).squeeze(1) - margin / temperature.float()
     own = item_of[:, None] == torch.arange(len(items), device=items.device)
     negatives = logits.masked_fill(ignored | own, _NO_NEGATIVE)
-    rival_items, rival_queries = negatives.logsumexp(dim=1), negatives.logsumexp(dim=0)
+    rival_items, rival_queries = _counted(negatives, counts).logsumexp(dim=1), negatives.logsumexp(dim=0)
     for more in more_items:
         logits = (queries.float() @ more.vectors.float().T / temperature.float()).masked_fill(
             more.ignored, _NO_NEGATIVE
         )
-        rival_items = torch.logaddexp(rival_items, logits.logsumexp(dim=1))
+        rival_items = torch.logaddexp(rival_items, _counted(logits, more.counts).logsumexp(dim=1))
     for more in more_queries:
         logits = (more.vectors.float() @ items.float().T / temperature.float()).masked_fill(more.ignored, _NO_NEGATIVE)
         rival_queries = torch.logaddexp(rival_queries, logits.logsumexp(dim=0))
@@ -77,3 +81,7 @@ def contrastive_loss(
     weights = weights.float()
     total_weight = weights.sum() if total_weight is None else total_weight
     return ((against_items + against_queries) / 2 * weights).sum() / total_weight.clamp(min=_TINY)
+
+
+def _counted(logits: Tensor, counts: Tensor | None) -> Tensor:
+    return logits if counts is None else logits + counts.log()

@@ -32,6 +32,7 @@ class OtherRanks:
         item: vectors of the other items, with gradient.
         weights: (other queries,) of the mean over queries.
         items_ignored: (queries, other items) bool: pairs that are no negatives.
+        items_counts: (queries, other items) int64: how often a negative counts.
         queries_ignored: (other queries, items) bool: likewise.
         same_items: (items, other items) bool: of the same title or photo.
         query_has_image, has_image, shows_both: of the others' queries, items, items, as the batch has them.
@@ -43,6 +44,7 @@ class OtherRanks:
     item: ItemOutput
     weights: Tensor
     items_ignored: Tensor
+    items_counts: Tensor
     queries_ignored: Tensor
     same_items: Tensor
     query_has_image: Tensor
@@ -98,6 +100,7 @@ def gather_others(output: MakeOutput, batch: TrainingBatch, settings: ObjectiveS
         item=ItemOutput(**dict(zip(("embedding", "title_embedding", "image_embedding"), of_items, strict=True))),
         weights=settings.weights_of(kinds),
         items_ignored=to_items.ignored(settings),
+        items_counts=to_items.counts(settings),
         queries_ignored=to_queries.ignored(settings),
         same_items=same_product(batch.items, other_items),
         query_has_image=query_has_image,

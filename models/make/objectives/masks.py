@@ -21,11 +21,13 @@ class ItemFacts(NamedTuple):
         item_keys: (items,) int64, may repeat.
         title_keys: (items,) int64, equal for equal titles.
         photo_keys: (items,) int64, equal for equal photos; 0 without a photo.
+        log_queries: (items,) int64: queries of its batch that belong to the product and are of the log.
     """
 
     item_keys: Tensor
     title_keys: Tensor
     photo_keys: Tensor
+    log_queries: Tensor
 
 
 class QueryFacts(NamedTuple):
@@ -35,12 +37,14 @@ class QueryFacts(NamedTuple):
 
     Attributes:
         title_keys, photo_keys: (queries,) of the product that a query belongs to, as in `ItemFacts`.
+        of_log: (queries,) bool: some of its words are the log's, and not of the product's title.
         clicked_items, clicked_counts: int64 keys of the items that the query's log clicked; int64 (queries,).
         neighbor_items, neighbor_counts: likewise of the items that similar queries clicked.
     """
 
     title_keys: Tensor
     photo_keys: Tensor
+    of_log: Tensor
     clicked_items: Tensor
     clicked_counts: Tensor
     neighbor_items: Tensor
@@ -48,19 +52,27 @@ class QueryFacts(NamedTuple):
 
 
 class PairMasks(NamedTuple):
-    """What is known of pairs, each (queries, items) bool.
+    """What is known of pairs, each (queries, items), and bool unless said otherwise.
 
     Attributes:
         relevant: the query's log clicked the item, or the item shares title or photo with the query's own.
         neighbors: a query similar to the query clicked the item.
+        occurrences: int64: how often the item stands against the query: one of the log as often as the log leads to
+            it, which may be never, any other once.
     """
 
     relevant: Tensor
     neighbors: Tensor
+    occurrences: Tensor
 
     def ignored(self, settings: ObjectiveSettings) -> Tensor:
         """(queries, items) bool: the pairs that are no negatives."""
-        return self.relevant | self.neighbors if settings.neighbor_mask else self.relevant
+        ignored = self.relevant | self.neighbors if settings.neighbor_mask else self.relevant
+        return ignored | (self.occurrences == 0) if settings.match_popularity else ignored
+
+    def counts(self, settings: ObjectiveSettings) -> Tensor:
+        """(queries, items) int64, positive: how often an item that is a negative counts among a query's."""
+        return self.occurrences.clamp(min=1) if settings.match_popularity else torch.ones_like(self.occurrences)
 
 
 def pair_masks(queries: QueryFacts, items: ItemFacts) -> PairMasks:
@@ -69,6 +81,7 @@ def pair_masks(queries: QueryFacts, items: ItemFacts) -> PairMasks:
     return PairMasks(
         relevant=clicked | same_product(queries, items),
         neighbors=listed_items(items.item_keys, queries.neighbor_items, queries.neighbor_counts),
+        occurrences=torch.where(queries.of_log[:, None], items.log_queries, 1),
     )
 
 

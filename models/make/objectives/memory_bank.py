@@ -33,7 +33,7 @@ class MemoryBank:
         if self._items is None:
             return []
         masks = pair_masks(queries, self._items)
-        return [Negatives(self._embeddings, masks.ignored(settings))]
+        return [Negatives(self._embeddings, masks.ignored(settings), masks.counts(settings))]
 
     def add(self, embeddings: Tensor, items: ItemFacts) -> None:
         """Take in a step's items, (items, dim) and their facts, and let go of the oldest."""

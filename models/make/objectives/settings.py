@@ -14,8 +14,9 @@ class QueryKind(IntEnum):
     """Where a query of a training batch comes from."""
 
     CLICKED = 0  # the log: its click led to the product
-    OF_TITLE = 1  # words of the product's own title
+    OF_TITLE = 1  # made: words of the product's own title
     SIMILAR = 2  # Keyword Enhancement: a neighbour of a query whose click led to the product
+    OF_CLICKS = 3  # made: words of queries whose clicks led to the product, and of its title
 
 
 class ObjectiveSettings(BaseModel, extra="forbid"):
@@ -25,7 +26,11 @@ class ObjectiveSettings(BaseModel, extra="forbid"):
     neighbor_positive_weight: float = Field(
         0.0, ge=0, description="Keyword Enhancement (b): weight of a similar query as one more query of the product."
     )
-    title_query_weight: float = Field(1.0, ge=0, description="Weight of a query made of the product's title.")
+    match_popularity: bool = Field(
+        True,
+        description="A product is a negative of the log's queries as often as they lead to it: never without a click.",
+    )
+    pseudo_query_weight: float = Field(1.0, ge=0, description="Weight of a query made of the product's words.")
     query_photo_weight: float = Field(0.5, ge=0, description="Contrast of queries with photos alone.")
     query_title_weight: float = Field(0.25, ge=0, description="Contrast of queries with titles alone.")
     image_text_weight: float = Field(
@@ -55,5 +60,5 @@ class ObjectiveSettings(BaseModel, extra="forbid"):
 
     def weights_of(self, kinds: Tensor) -> Tensor:
         """(queries,) kinds -> (queries,) float32 weights; a query that the log holds weighs 1."""
-        by_kind = torch.tensor([1.0, self.title_query_weight, self.neighbor_positive_weight], device=kinds.device)
-        return by_kind[kinds]
+        made, similar = self.pseudo_query_weight, self.neighbor_positive_weight
+        return torch.tensor([1.0, made, similar, made], device=kinds.device)[kinds]

@@ -37,9 +37,9 @@ def make_loss(
         The loss to minimise, and its unweighted parts by name; what weighs 0 has no part.
     """
     others = gather_others(output, batch, settings) if settings.gather_negatives and is_distributed() else None
-    ignored = batch.masks.ignored(settings)
+    ignored, counts = batch.masks.ignored(settings), batch.masks.counts(settings)
     weights = settings.weights_of(batch.kinds)
-    of_all = {"ignored": ignored, "weights": weights, "others": others}
+    of_all = {"ignored": ignored, "counts": counts, "weights": weights, "others": others}
     held = [] if bank is None else bank.negatives(batch.queries, settings)
     parts = {"query_item": _query_contrast(output, batch, "embedding", **of_all, more_items=held, margin=margin)}
     total = parts["query_item"]
@@ -50,6 +50,7 @@ def make_loss(
             batch,
             "image_embedding",
             ignored=ignored | ~batch.has_image | ~shown[:, None],
+            counts=counts,
             weights=weights * shown,
             others=None if others is None else others.with_photo(),
         )
@@ -86,6 +87,7 @@ def _query_contrast(
     vectors: str,
     *,
     ignored: Tensor,
+    counts: Tensor,
     weights: Tensor,
     others: OtherRanks | None,
     more_items: Sequence[Negatives] = (),
@@ -95,7 +97,7 @@ def _query_contrast(
     more = {"more_items": more_items}
     if others is not None:
         more = {
-            "more_items": [Negatives(others.item[vectors], others.items_ignored), *more_items],
+            "more_items": [Negatives(others.item[vectors], others.items_ignored, others.items_counts), *more_items],
             "more_queries": [Negatives(others.query_embedding, others.queries_ignored)],
             "total_weight": (weights.sum() + others.weights.sum()) / others.ranks,
         }
@@ -106,6 +108,7 @@ def _query_contrast(
         weights=weights,
         temperature=output.temperature,
         ignored=ignored,
+        counts=counts,
         margin=margin,
         **more,
     )

@@ -25,15 +25,19 @@ def output(**changes) -> MakeOutput:
 
 
 def facts_of(item_of: torch.Tensor, items: int) -> tuple[QueryFacts, ItemFacts]:
-    """Products that all differ, and queries that clicked nothing."""
+    """Products that all differ and have one query of the log each, and queries that clicked nothing."""
     keys = torch.arange(1, items + 1)
     nothing_listed = (torch.zeros(0, dtype=torch.int64), torch.zeros(len(item_of), dtype=torch.int64))
-    queries = QueryFacts(keys[item_of], keys[item_of], *nothing_listed, *nothing_listed)
-    return queries, ItemFacts(keys, keys, keys)
+    of_log = torch.ones(len(item_of), dtype=torch.bool)
+    queries = QueryFacts(keys[item_of], keys[item_of], of_log, *nothing_listed, *nothing_listed)
+    return queries, ItemFacts(keys, keys, keys, log_queries=torch.ones(items, dtype=torch.int64))
 
 
-def batch(*, relevant=None, neighbors=None, **changes) -> TrainingBatch:
-    masks = PairMasks(*(nothing() if mask is None else mask for mask in (relevant, neighbors)))
+def batch(*, relevant=None, neighbors=None, occurrences=None, **changes) -> TrainingBatch:
+    relevant, neighbors = (nothing() if mask is None else mask for mask in (relevant, neighbors))
+    masks = PairMasks(
+        relevant, neighbors, torch.ones_like(relevant, dtype=torch.int64) if occurrences is None else occurrences
+    )
     queries, items = facts_of(ITEM_OF, 4)
     values = {
         "query_ids": torch.ones(7, 1, 1, dtype=torch.int64),

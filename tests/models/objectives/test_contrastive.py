@@ -10,19 +10,28 @@ from tests.models.objectives.examples import ITEM_OF, TAU, batch, nothing, outpu
 ONES = torch.ones(7)
 
 
-def loss_of(queries, items, *, ignored=None, item_of=ITEM_OF, weights=ONES, margin=0.0) -> torch.Tensor:
+def loss_of(queries, items, *, ignored=None, item_of=ITEM_OF, weights=ONES, counts=None, margin=0.0) -> torch.Tensor:
     ignored = nothing(len(queries), len(items)) if ignored is None else ignored
     return contrastive_loss(
-        queries, items, item_of=item_of, weights=weights, temperature=TAU, ignored=ignored, margin=margin
+        queries,
+        items,
+        item_of=item_of,
+        weights=weights,
+        temperature=TAU,
+        ignored=ignored,
+        counts=counts,
+        margin=margin,
     )
 
 
-def slow_loss(queries, items, *, ignored, item_of=ITEM_OF, weights=ONES, margin=0.0) -> float:
+def slow_loss(queries, items, *, ignored, item_of=ITEM_OF, weights=ONES, counts=None, margin=0.0) -> float:
     """The definition, a term at a time."""
     total = 0.0
     for i, own in enumerate(item_of.tolist()):
         positive = (float(queries[i] @ items[own]) - margin) / 0.1
-        rivals = [float(queries[i] @ items[j]) / 0.1 for j in range(len(items)) if j != own and not ignored[i][j]]
+        others = [j for j in range(len(items)) if j != own and not ignored[i][j]]
+        others = [j for j in others for _ in range(1 if counts is None else int(counts[i][j]))]
+        rivals = [float(queries[i] @ items[j]) / 0.1 for j in others]
         loss = math.log(sum(map(math.exp, [positive, *rivals]))) - positive
         others = [j for j in range(len(queries)) if item_of[j] != own and not ignored[j][own]]
         rivals = [float(queries[j] @ items[own]) / 0.1 for j in others]
@@ -37,9 +46,9 @@ def test_the_loss_equals_its_definition_with_false_negatives_left_out(margin):
     generator = torch.Generator().manual_seed(2)
     ignored = torch.rand(7, 4, generator=generator) < 0.4
     weights = torch.rand(7, generator=generator)
-    loss = loss_of(queries, items, ignored=ignored, weights=weights, margin=margin)
-    expected = slow_loss(queries, items, ignored=ignored, weights=weights, margin=margin)
-    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    counts = torch.randint(1, 4, (7, 4), generator=generator)
+    options = {"ignored": ignored, "weights": weights, "counts": counts, "margin": margin}
+    assert loss_of(queries, items, **options).item() == pytest.approx(slow_loss(queries, items, **options), rel=1e-5)
 
 
 def test_an_ignored_pair_gets_no_gradient():
@@ -87,7 +96,7 @@ def test_the_two_switches_of_keyword_enhancement_act_apart():
     assert on < off == loss_parts(ObjectiveSettings(neighbor_mask=True))[1]["query_item"]
     made = output()
     for weight in (0.0, 0.5):
-        settings = ObjectiveSettings(neighbor_positive_weight=weight, title_query_weight=0.25)
+        settings = ObjectiveSettings(neighbor_positive_weight=weight, pseudo_query_weight=0.25)
         weights = torch.tensor([1, weight, 1, 1, 1, 1, 0.25])
         expected = slow_loss(made.query_embedding, made.item.embedding, ignored=nothing(), weights=weights)
         assert loss_parts(settings)[1]["query_item"].item() == pytest.approx(expected, rel=1e-5)

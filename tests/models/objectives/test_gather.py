@@ -47,11 +47,12 @@ def rank_batch(rank: int) -> tuple[TrainingBatch, torch.Tensor, torch.Tensor]:
         return torch.randint(high, shape, generator=generator)
 
     item_of = torch.cat([torch.arange(items), integers(items, queries - items)])
-    facts = ItemFacts(integers(20, items), integers(20, items), integers(8, items))
+    facts = ItemFacts(integers(20, items), integers(20, items), integers(8, items), integers(3, items))
     clicked, neighbors = integers(3, queries), integers(3, queries)
     asked = QueryFacts(
         title_keys=facts.title_keys[item_of],
         photo_keys=facts.photo_keys[item_of],
+        of_log=integers(2, queries) > 0,
         clicked_items=integers(20, int(clicked.sum())),
         clicked_counts=clicked,
         neighbor_items=integers(20, int(neighbors.sum())),

@@ -11,7 +11,7 @@ ONLY_ITEMS = ObjectiveSettings(query_photo_weight=0, query_title_weight=0)
 
 def unknown_items(count: int) -> ItemFacts:
     keys = torch.arange(100, 100 + count)
-    return ItemFacts(keys, keys, keys)
+    return ItemFacts(keys, keys, keys, log_queries=torch.ones(count, dtype=torch.int64))
 
 
 def loss_with(bank: MemoryBank | None, made=None) -> torch.Tensor:

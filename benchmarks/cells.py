@@ -36,6 +36,7 @@ CELLS = (
     Cell("mean", model={"fusion": "mean"}),
     Cell("cross-attention, gate", model={"cross_attention": True}),
     Cell("cross-attention, mean", model={"cross_attention": True, "fusion": "mean"}),
+    Cell("one gate for the whole vector", model={"gate_heads": 1}),
     Cell("concat", model={"fusion": "concat"}),
     Cell("scalar", model={"fusion": "scalar"}),
     Cell("late fusion", model={"fusion": "late"}),

@@ -42,6 +42,7 @@ class MakeConfig(PreTrainedConfig):
     fusion_layers: int = 2
     # "late" averages the two projected vectors; "single_stream" is one transformer over title tokens and patches.
     fusion: Literal["gate", "mean", "concat", "scalar", "late", "single_stream"] = "gate"
+    gate_heads: int = 1  # "gate" only: equal parts of the vector, each with weights of its own
     embedding_dim: int = 128  # of the vectors that are served
 
     # Heads that only training reads; it sets them, by the weights of its objectives.
@@ -68,6 +69,10 @@ class MakeConfig(PreTrainedConfig):
                 "hidden_size must be a multiple of num_attention_heads, got "
                 f"{self.hidden_size} and {self.num_attention_heads}."
             )
+        if self.fusion == "gate" and self.hidden_size % self.gate_heads:
+            raise ValueError(
+                f"hidden_size must be a multiple of gate_heads, got {self.hidden_size} and {self.gate_heads}."
+            )
         if not 0 < self.temperature_min <= self.temperature <= self.temperature_max:
             raise ValueError(
                 "expected 0 < temperature_min <= temperature <= temperature_max, got "
@@ -93,6 +98,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "image_height": 48,
         "image_width": 40,
         "cross_attention": False,
+        "gate_heads": 16,
     },
     # One GPU, from scratch: short transformers over WordPiece, a small convolutional network over the photo.
     "small": {
@@ -104,6 +110,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "image_backbone": "resnet18",
         "image_height": 128,
         "image_width": 128,
+        "gate_heads": 16,
     },
     # The dimensions that docs/make.md reconstructs from the paper.
     "base": {
@@ -116,6 +123,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "image_backbone": "vit_base_patch16_224",
         "image_height": 224,
         "image_width": 224,
+        "gate_heads": 16,
     },
 }
 

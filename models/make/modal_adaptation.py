@@ -88,7 +88,7 @@ class Adapted:
         fused: (batch, dim), not yet projected; None for "late", which averages what is projected.
         title: (batch, dim), t of the equations: layer-normed without affine.
         image: (batch, dim), v of the equations; zeros without a photo.
-        weights: (batch, 2) = (title, image), rows sum to 1; (1, 0) without a photo.
+        weights: (batch, 2) = (title, image), the mean over heads, rows sum to 1; (1, 0) without a photo.
     """
 
     fused: Tensor | None
@@ -99,6 +99,8 @@ class Adapted:
 
 class ModalAdaptation(nn.Module):
     """Weigh title against photo, product by product, without a look at the query: the vector serves every query.
+
+    Each head of a gate weighs its own part of the vector: the title may tell the brand, and the photo the colour.
 
     Source: MAKE's abstract names the module and its purpose; the equations are ours (docs/make.md).
     """
@@ -111,7 +113,7 @@ class ModalAdaptation(nn.Module):
         self.layers = nn.ModuleList(CrossModalLayer(config) for _ in range(layers))
         self.title_pool, self.image_pool = AttentionPool(dim, heads), AttentionPool(dim, heads)
         if self.fusion == "gate":
-            self.gate = nn.Sequential(nn.Linear(3 * dim, dim), nn.GELU(), nn.Linear(dim, 2))
+            self.gate = nn.Sequential(nn.Linear(3 * dim, dim), nn.GELU(), nn.Linear(dim, 2 * config.gate_heads))
         elif self.fusion == "scalar":
             self.image_logit = nn.Parameter(torch.zeros(()))
         elif self.fusion == "concat":
@@ -135,8 +137,9 @@ class ModalAdaptation(nn.Module):
         elif self.fusion == "concat":
             fused = self.joint(torch.cat([t, v], dim=-1))
         else:
-            fused = weights[:, :1] * t + weights[:, 1:] * v
-        return Adapted(fused=fused, title=t, image=v, weights=weights)
+            sides = torch.stack([t, v], dim=-1).unflatten(1, (weights.shape[1], -1))  # (batch, heads, dim / heads, 2)
+            fused = (sides * weights[:, :, None]).sum(dim=-1).flatten(1)
+        return Adapted(fused=fused, title=t, image=v, weights=weights.mean(dim=1))
 
     def pool_title(self, title: Tensor, title_mask: Tensor) -> Tensor:
         """(batch, tokens, dim) -> t (batch, dim).  No affine: else the norms of t and v would carry the weights."""
@@ -149,16 +152,17 @@ class ModalAdaptation(nn.Module):
         return torch.where(has_image[:, None], F.layer_norm(pooled, pooled.shape[-1:]), 0.0)
 
     def _weights(self, t: Tensor, v: Tensor, has_image: Tensor) -> Tensor:
+        """(batch, heads, 2); one head for all but the gate."""
         if self.fusion == "gate":
-            logits = self.gate(torch.cat([t, v, t * v], dim=-1))
+            logits = self.gate(torch.cat([t, v, t * v], dim=-1)).unflatten(-1, (-1, 2))
         elif self.fusion == "scalar":
-            logits = torch.stack([torch.zeros_like(self.image_logit), self.image_logit]).expand(len(t), 2)
+            logits = torch.stack([torch.zeros_like(self.image_logit), self.image_logit]).expand(len(t), 1, 2)
         else:  # "mean" and "late"; "concat" has no weights of its own and reports equal ones
-            logits = t.new_zeros(len(t), 2)
-        return modality_weights(logits, has_image)
+            logits = t.new_zeros(len(t), 1, 2)
+        return modality_weights(logits, has_image[:, None])
 
 
 def modality_weights(logits: Tensor, has_image: Tensor) -> Tensor:
-    """(batch, 2) logits of title and photo -> weights that sum to 1; (1, 0) where there is no photo."""
+    """(..., 2) logits of title and photo, bool (...) -> weights that sum to 1; (1, 0) where there is no photo."""
     no_photo = torch.stack([torch.zeros_like(has_image), ~has_image], dim=-1)
     return logits.float().masked_fill(no_photo, float("-inf")).softmax(dim=-1)

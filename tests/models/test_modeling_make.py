@@ -12,6 +12,7 @@ HAS_IMAGE = torch.tensor([True, False, True, True, False, True])
 
 ABLATIONS = {
     "tiny": {},
+    "one gate": {"gate_heads": 1},
     "cross-attention": {"cross_attention": True},
     "cross-attention, mean": {"cross_attention": True, "fusion": "mean"},
     "mean": {"fusion": "mean"},
@@ -139,6 +140,20 @@ def test_buffers_that_are_not_saved_come_back_for_every_kind_of_backbone(backbon
     assert torch.equal(before, after)
 
 
+def test_each_head_of_the_gate_weighs_its_own_part_of_the_vector():
+    model, batch = made(gate_heads=4)
+    adaptation = model.modal_adaptation
+    adapted = adaptation(*model.item_states(**item_arguments(batch)).to_tuple())
+    for row in range(6):
+        t, v = adapted.title[row], adapted.image[row]
+        logits = adaptation.gate(torch.cat([t, v, t * v])).view(4, 2)
+        photos = [logits[head].softmax(0)[1].item() if HAS_IMAGE[row] else 0.0 for head in range(4)]
+        parts = [(1 - w) * t[8 * head : 8 * head + 8] + w * v[8 * head : 8 * head + 8] for head, w in enumerate(photos)]
+        torch.testing.assert_close(adapted.fused[row], torch.cat(parts))
+        assert adapted.weights[row, 1].item() == pytest.approx(sum(photos) / 4, abs=1e-6)
+        assert len(set(photos)) == (4 if HAS_IMAGE[row] else 1)
+
+
 def test_late_fusion_is_the_mean_of_what_title_and_photo_say_alone():
     model, batch = made(fusion="late")
     item = model.encode_items(**item_arguments(batch))
@@ -213,6 +228,7 @@ def test_the_temperature_keeps_to_its_bounds():
     ("overrides", "message"),
     [
         ({"hidden_size": 130}, "multiple of num_attention_heads"),
+        ({"gate_heads": 24}, "multiple of gate_heads, got 128 and 24"),
         ({"temperature": 0.9}, "temperature_min <= temperature"),
         ({"fusion": "sum"}, "fusion"),
         ({"fusion": "late", "cross_attention": True}, 'fusion="late" has no cross-attention'),

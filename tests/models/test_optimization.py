@@ -25,7 +25,7 @@ def settings(**changes) -> TrainSettings:
 def transformers() -> MakeModel:
     """A two-layer BERT for queries, another for titles, and a two-block ViT."""
     torch.manual_seed(0)
-    sizes = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 16, "vocab_size": 50}
+    sizes = {"hidden_size": 8, "num_attention_heads": 2, "gate_heads": 2, "intermediate_size": 16, "vocab_size": 50}
     vit = {"depth": 2, "embed_dim": 8, "num_heads": 2}
     photos = {"image_backbone": "vit_tiny_patch16_224", "image_height": 32, "image_width": 32}
     text = {"text_encoder": "bert", "num_hidden_layers": 2}
@@ -93,7 +93,7 @@ def test_an_optimiser_with_a_rate_for_each_layer_goes_on_from_its_tensors():
 
 def test_averaged_weights_are_the_weighted_sum_of_all_steps_and_counters_are_copied():
     torch.manual_seed(0)
-    model = MakeModel(preset_config("tiny", vocab_size=1024, hidden_size=8, image_backbone_args=NARROW))
+    model = MakeModel(preset_config("tiny", vocab_size=1024, hidden_size=8, gate_heads=2, image_backbone_args=NARROW))
     average = WeightAverage(model, 0.9)
     expected = {name: tensor.double() for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
     for step in range(1, 21):

@@ -71,6 +71,7 @@ def draw_queries(
 
     Args:
         title: as the seller wrote it.
+        terms: of the product, as `product_terms` gives them.
         count: how many queries.
         withhold: whether the title may lose the terms of the first query, which happens to every second one.
         seed: decides the draw together with `item_key`, whatever was drawn before.

@@ -102,6 +102,22 @@ def test_the_two_switches_of_keyword_enhancement_act_apart():
         assert loss_parts(settings)[1]["query_item"].item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_product_counts_as_often_as_the_log_leads_to_it_unless_that_is_switched_off():
+    occurrences = torch.ones(7, 4, dtype=torch.int64)
+    occurrences[0, 1], occurrences[1, 2] = 3, 0
+    made = output()
+    for matched in (True, False):
+        settings = ObjectiveSettings(match_popularity=matched, neighbor_positive_weight=1.0)
+        expected = slow_loss(
+            made.query_embedding,
+            made.item.embedding,
+            ignored=(occurrences == 0) & matched,
+            counts=occurrences.clamp(min=1) if matched else None,
+        )
+        parts = loss_parts(settings, occurrences=occurrences)[1]
+        assert parts["query_item"].item() == pytest.approx(expected, rel=1e-5)
+
+
 def test_products_without_a_photo_take_no_part_in_the_contrast_with_photos():
     settings = ObjectiveSettings(query_photo_weight=1.0, query_title_weight=0, neighbor_positive_weight=1.0)
     has_image = torch.tensor([True, False, True, True])

@@ -1,6 +1,7 @@
 """Train every cell with every seed, measure it on judged queries, and write the table of what each part is worth.
 
 A killed run goes on: a cell that is finished is a line of `runs.jsonl`, one that is not goes on from its checkpoint.
+Started twice, the two processes share the cells between them.
 
     python -m benchmarks.ablations --training-set lake/training_sets/<id> --catalog ... --images ... \
         --judged-queries ... --judgments ... --minutes 10 --seeds 3
@@ -24,12 +25,12 @@ from pydantic_settings import BaseSettings, NoDecode
 from benchmarks.bm25 import BM25, reciprocal_ranks, standard_scores
 from benchmarks.cells import CELLS, FULL, Cell
 from benchmarks.judged import Catalog, HeldOutQuery, read_catalog, read_held_out, read_judged
-from benchmarks.results import Results, Run, file_name
+from benchmarks.results import Results, Run
 from benchmarks.table import write_table
 from jobs.core.options import JobOptions, OptionsError, parse_options
 from jobs.training.slices import JudgedQuery
 from models.encoder import Encoder
-from models.make.frozen_gate import freeze_gate
+from models.make.frozen_gate import freeze_gate, watch_gate
 from models.retrieval_metrics import recall_at_k
 from models.training.trainer import TrainSettings, train
 
@@ -66,8 +67,11 @@ class Options(BaseSettings):
     overrides: dict[str, Any] = Field({}, description="Fields of MakeConfig for every cell, as JSON.")
     batch_size: int = Field(512, ge=2, description="Products a step.")
     threads: int | None = Field(None, ge=1, description="CPU threads; None: as many as there are cores.")
-    results: Path = Field(Path("benchmarks/results"), description="Folder for what was measured.")
-    document: Path = Field(Path("docs/make.md"), description="Markdown whose marked table is replaced.")
+    results: Path = Field(
+        Path("benchmarks/results"),
+        description="Folder for what was measured, in it one for minutes and one for products.",
+    )
+    document: Path = Field(Path("docs/make.md"), description="Markdown whose table of that bound is replaced.")
     only_table: bool = Field(False, description="Write the table of what is finished, and train nothing.")
 
     @field_validator("cells", mode="before")
@@ -83,6 +87,11 @@ class Options(BaseSettings):
         if (self.minutes is None) == (self.products is None):
             raise ValueError("give either --minutes or --products, the same for every cell")
         return self
+
+    @property
+    def bound(self) -> str:
+        """What all trainings have as much of."""
+        return "minutes" if self.minutes else "products"
 
     def training(self, cell: Cell, seed: int, *, output: Path, checkpoint_folder: Path) -> TrainSettings:
         """What one training is told."""
@@ -118,20 +127,14 @@ class Measuring:
             )
         self.bm25 = BM25(self.catalog.titles)
 
-    def run(self, cell: Cell, seed: int) -> Iterator[tuple[Run, list[list[str]]]]:
+    def run(self, cell: Cell, seed: int, *, checkpoint_folder: Path) -> Iterator[tuple[Run, list[list[str]]]]:
         """Train one cell and rank the catalog with it; of the full one, also with what is derived from it.
 
         Yields:
             What is known of the run, and for each judged query the ids found.
         """
-        results = self.options.results
-        with tempfile.TemporaryDirectory(dir=results) as folder:
-            settings = self.options.training(
-                cell,
-                seed,
-                output=Path(folder),
-                checkpoint_folder=results / "unfinished" / f"{file_name(cell.name)}-{seed}",
-            )
+        with tempfile.TemporaryDirectory() as folder:
+            settings = self.options.training(cell, seed, output=Path(folder), checkpoint_folder=checkpoint_folder)
             trained = train(settings).metrics
             encoder = Encoder.from_folder(folder)
         run = Run(
@@ -143,27 +146,26 @@ class Measuring:
             held_out={name: trained[f"validation_{name}"] for name in ("recall_at_10", "recall_at_100", "ndcg_at_10")},
             device=torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores",
         )
-        vectors, image_weights = self.catalog.embed(encoder)
-        score = scores_of(encoder, vectors)
+        score = scores_of(encoder, self.catalog.embed(encoder))
         if cell.name == FULL:
-            yield from self._derived(run, encoder, score, image_weights)
+            yield from self._derived(run, encoder, score)
         yield run, self.rank(score)
 
-    def _derived(
-        self, full: Run, encoder: Encoder, score: Score, image_weights: np.ndarray
-    ) -> Iterator[tuple[Run, list[list[str]]]]:
+    def _derived(self, full: Run, encoder: Encoder, score: Score) -> Iterator[tuple[Run, list[list[str]]]]:
         """What needs no training of its own: BM25, BM25 joined with the full model, and that without photos or gate."""
         bare = {"seed": full.seed, "device": full.device}
         yield Run(cell="BM25", **bare), self.rank(self.bm25.scores)
         join = self.best_join(score)
         yield Run(cell=f"{FULL}, joined with BM25", note=join, **bare), self.rank(self.joined(score, join))
-        titles, _ = self.catalog.without_photos().embed(encoder)
+        titles = self.catalog.without_photos().embed(encoder)
         yield Run(cell=f"{FULL}, photos withheld", **bare), self.rank(scores_of(encoder, titles))
-        if encoder.model.config.fusion == "gate" and (image_weights > 0).any():
-            mean = float(image_weights[image_weights > 0].mean())
-            frozen = Encoder(freeze_gate(encoder.model, mean), encoder.processor, model_version="frozen")
-            ranked = self.rank(scores_of(frozen, self.catalog.embed(frozen)[0]))
-            yield Run(cell=f"{FULL}, gate held at its mean", note=f"photo's weight {mean:.2f}", **bare), ranked
+        with watch_gate(encoder.model) as watched:
+            self.catalog.take(_sample(len(self.catalog.titles))).embed(encoder)
+        weights = watched.image_weights
+        frozen = Encoder(freeze_gate(encoder.model, weights), encoder.processor, model_version="frozen")
+        note = f"photo's weight by head {weights.min():.2f} to {weights.max():.2f}, mean {weights.mean():.2f}"
+        ranked = self.rank(scores_of(frozen, self.catalog.embed(frozen)))
+        yield Run(cell=f"{FULL}, gate held at its mean", note=note, **bare), ranked
 
     def rank(self, score: Score) -> list[list[str]]:
         """For each judged query the ids found, best first."""
@@ -185,6 +187,11 @@ class Measuring:
         return max(JOINS, key=recall)
 
 
+def _sample(items: int) -> np.ndarray:
+    """Positions of items that are many enough for a mean, always the same."""
+    return np.random.default_rng(0).choice(items, min(4096, items), replace=False)
+
+
 def scores_of(encoder: Encoder, vectors: np.ndarray) -> Score:
     """A query's text -> its (items,) cosines to the vectors of the catalog."""
     return lambda query: vectors @ encoder.embed_queries([query])[0]
@@ -196,16 +203,21 @@ def main(arguments: list[str]) -> None:
         options = parse_options(Options, arguments)
     except OptionsError as error:
         sys.exit(str(error))
-    results = Results(options.results, asked=what_decides(options))
+    results = Results(options.results / f"equal_{options.bound}", asked=what_decides(options))
     if not options.only_table:
         measuring = Measuring(options)
         # Seed by seed, so that a run that is cut short has every cell as often.
         for seed in range(options.seeds):
             for cell in CELLS:
-                if cell.name in options.cells and not results.holds(cell.name, seed):
-                    for run, ranked in measuring.run(cell, seed):
-                        print(results.add(run, measuring.judged, ranked), flush=True)
-    write_table(options.document, results, command=command_of(options))
+                if cell.name not in options.cells:
+                    continue
+                with results.claim(cell.name, seed) as is_ours:
+                    if is_ours:
+                        unfinished = results.unfinished(cell.name, seed)
+                        for run, ranked in measuring.run(cell, seed, checkpoint_folder=unfinished):
+                            print(results.add(run, measuring.judged, ranked), flush=True)
+    results.read()
+    write_table(options.document, results, bound=options.bound, command=command_of(options))
 
 
 def what_decides(options: Options) -> dict[str, Any]:

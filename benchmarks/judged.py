@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -46,10 +46,14 @@ class Catalog:
         """The same items, to be told by their titles alone."""
         return replace(self, photos=pa.chunked_array([pa.nulls(len(self.titles), pa.binary())]))
 
-    def embed(self, encoder: Encoder) -> tuple[np.ndarray, np.ndarray]:
-        """(items, dim) unit vectors and (items,) weights of the photos, a slice of the catalog decoded at a time."""
-        parts = [encoder.embed_items(encoder.prepare_items(*part)) for part in self._parts()]
-        return np.concatenate([part.embedding for part in parts]), np.concatenate([part.image_weight for part in parts])
+    def take(self, places: Sequence[int]) -> Catalog:
+        """The items at these positions."""
+        titles = [self.titles[place] for place in places]
+        return Catalog(item_ids=self.item_ids[places], titles=titles, photos=self.photos.take(places))
+
+    def embed(self, encoder: Encoder) -> np.ndarray:
+        """(items, dim) unit vectors, a slice of the catalog decoded at a time."""
+        return np.concatenate([encoder.embed_items(encoder.prepare_items(*part)).embedding for part in self._parts()])
 
     def _parts(self) -> Iterator[tuple[list[str], list[bytes | None]]]:
         for start in range(0, len(self.titles), ITEMS_AT_ONCE):

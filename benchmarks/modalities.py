@@ -75,10 +75,9 @@ def embed_labelled(options: Options, labels: dict[str, tuple[str, str]]) -> Item
     unknown = [item_id for item_id in labels if item_id not in catalog.positions]
     if unknown:
         raise ValueError(f"{options.catalog} lacks {len(unknown)} labelled items, such as {unknown[0]}")
-    places = [catalog.positions[item_id] for item_id in labels]
+    labelled = catalog.take([catalog.positions[item_id] for item_id in labels])
     encoder = Encoder.from_folder(options.model)
-    photos = catalog.photos.take(places).to_pylist()
-    return encoder.embed_items(encoder.prepare_items([catalog.titles[place] for place in places], photos))
+    return encoder.embed_items(encoder.prepare_items(labelled.titles, labelled.photos.to_pylist()))
 
 
 def main(arguments: list[str]) -> None:

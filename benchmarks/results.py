@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,7 @@ class Run(BaseModel):
 
 
 class Results:
-    """A folder of finished runs that were all asked for alike.
+    """A folder of finished runs that were all asked for alike; several processes may fill it.
 
     Args:
         folder: made if absent.
@@ -52,10 +54,15 @@ class Results:
     """
 
     def __init__(self, folder: Path, *, asked: Mapping[str, Any]) -> None:
-        self._folder, self._asked = folder, dict(asked)
-        (folder / "queries").mkdir(parents=True, exist_ok=True)
+        self.folder, self._asked = folder, dict(asked)
+        for part in ("queries", "unfinished"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
         self._summary = folder / "runs.jsonl"
         self.runs: dict[tuple[str, int], Run] = {}
+        self.read()
+
+    def read(self) -> None:
+        """Look again at what is finished, by whichever process."""
         for line in self._summary.read_text("utf-8").splitlines() if self._summary.exists() else []:
             entry = json.loads(line)
             if entry["asked"] != self._asked:
@@ -69,6 +76,22 @@ class Results:
     def holds(self, cell: str, seed: int) -> bool:
         """Whether this run is finished."""
         return (cell, seed) in self.runs
+
+    @contextmanager
+    def claim(self, cell: str, seed: int) -> Iterator[bool]:
+        """Whether a run is this process's to do: it is not finished, and no other process is at it within its block."""
+        with self.unfinished(cell, seed).with_suffix(".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            self.read()
+            yield not self.holds(cell, seed)
+
+    def unfinished(self, cell: str, seed: int) -> Path:
+        """Where a run keeps its checkpoint."""
+        return self.folder / "unfinished" / f"{file_name(cell)}-{seed}"
 
     def add(self, run: Run, queries: Sequence[JudgedQuery], ranked: Sequence[Sequence[str]]) -> str:
         """Measure and keep a run; its line is written last.  Returns a line for people."""
@@ -92,7 +115,7 @@ class Results:
         return table["query_id"].to_pylist(), {name: table[name].to_numpy() for name in MEASURES}
 
     def _path(self, cell: str, seed: int) -> Path:
-        return self._folder / "queries" / f"{file_name(cell)}-{seed}.parquet"
+        return self.folder / "queries" / f"{file_name(cell)}-{seed}.parquet"
 
 
 def file_name(cell: str) -> str:

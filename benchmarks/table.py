@@ -13,7 +13,6 @@ from benchmarks.cells import FULL
 from benchmarks.results import MEASURES, SLICES, Results, Run
 from jobs.training.slices import ALL
 
-BEGIN, END = "<!-- ablations: begin -->", "<!-- ablations: end -->"
 _RESAMPLES = 10_000
 
 
@@ -131,18 +130,24 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])
 
 
-def write_table(document: Path, results: Results, *, command: str) -> None:
+def markers(bound: str) -> tuple[str, str]:
+    """The lines of a Markdown file between which the table of equal minutes, or of equal products, stands."""
+    return f"<!-- equal {bound}: begin -->", f"<!-- equal {bound}: end -->"
+
+
+def write_table(document: Path, results: Results, *, bound: str, command: str) -> None:
     """Replace what stands between the two markers of a Markdown file.
 
     Raises:
         ValueError: the file lacks a marker.
     """
+    begin, end = markers(bound)
     text = document.read_text("utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
+    if text.count(begin) != 1 or text.count(end) != 1:
         raise ValueError(
-            f"{document}: expected one line {BEGIN} and, below it, one line {END}; put them where the table goes."
+            f"{document}: expected one line {begin} and, below it, one line {end}; put them where the table goes."
         )
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
+    before, rest = text.split(begin)
+    after = rest.split(end)[1]
     table = ablation_table(results, command=command)
-    document.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", "utf-8")
+    document.write_text(f"{before}{begin}\n{table}\n{end}{after}", "utf-8")

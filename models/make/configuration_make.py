@@ -42,7 +42,7 @@ class MakeConfig(PreTrainedConfig):
     fusion_layers: int = 2
     # "late" averages the two projected vectors; "single_stream" is one transformer over title tokens and patches.
     fusion: Literal["gate", "mean", "concat", "scalar", "late", "single_stream"] = "gate"
-    gate_heads: int = 1  # "gate" only: equal parts of the vector, each with weights of its own
+    gate_heads: int = 1  # "gate" and "scalar" only: equal parts of the vector, each with weights of its own
     embedding_dim: int = 128  # of the vectors that are served
 
     # Heads that only training reads; it sets them, by the weights of its objectives.
@@ -69,7 +69,7 @@ class MakeConfig(PreTrainedConfig):
                 "hidden_size must be a multiple of num_attention_heads, got "
                 f"{self.hidden_size} and {self.num_attention_heads}."
             )
-        if self.fusion == "gate" and self.hidden_size % self.gate_heads:
+        if self.fusion in ("gate", "scalar") and self.hidden_size % self.gate_heads:
             raise ValueError(
                 f"hidden_size must be a multiple of gate_heads, got {self.hidden_size} and {self.gate_heads}."
             )

@@ -60,6 +60,18 @@ class AttentionPool(nn.Module):
         return torch.einsum("bnh,bnhd->bhd", weights, values).flatten(1)
 
 
+class Gate(nn.Sequential):
+    """Weights of title and photo, a pair for each head; a head weighs its own equal part of the vector."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__(nn.Linear(3 * dim, dim), nn.GELU(), nn.Linear(dim, 2 * heads))
+
+    def forward(self, t: Tensor, v: Tensor, has_image: Tensor) -> Tensor:
+        """(batch, dim), (batch, dim), bool (batch,) -> (batch, heads, 2)."""
+        logits = super().forward(torch.cat([t, v, t * v], dim=-1)).unflatten(-1, (-1, 2))
+        return modality_weights(logits, has_image[:, None])
+
+
 class CrossModalLayer(nn.Module):
     """Title tokens and image patches read each other, then themselves."""
 
@@ -100,7 +112,7 @@ class Adapted:
 class ModalAdaptation(nn.Module):
     """Weigh title against photo, product by product, without a look at the query: the vector serves every query.
 
-    Each head of a gate weighs its own part of the vector: the title may tell the brand, and the photo the colour.
+    Each head weighs its own part of the vector: the title may tell the brand, and the photo the colour.
 
     Source: MAKE's abstract names the module and its purpose; the equations are ours (docs/make.md).
     """
@@ -113,9 +125,9 @@ class ModalAdaptation(nn.Module):
         self.layers = nn.ModuleList(CrossModalLayer(config) for _ in range(layers))
         self.title_pool, self.image_pool = AttentionPool(dim, heads), AttentionPool(dim, heads)
         if self.fusion == "gate":
-            self.gate = nn.Sequential(nn.Linear(3 * dim, dim), nn.GELU(), nn.Linear(dim, 2 * config.gate_heads))
+            self.gate = Gate(dim, config.gate_heads)
         elif self.fusion == "scalar":
-            self.image_logit = nn.Parameter(torch.zeros(()))
+            self.image_logits = nn.Parameter(torch.zeros(config.gate_heads))
         elif self.fusion == "concat":
             self.joint = nn.Sequential(nn.Linear(2 * dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
 
@@ -152,11 +164,11 @@ class ModalAdaptation(nn.Module):
         return torch.where(has_image[:, None], F.layer_norm(pooled, pooled.shape[-1:]), 0.0)
 
     def _weights(self, t: Tensor, v: Tensor, has_image: Tensor) -> Tensor:
-        """(batch, heads, 2); one head for all but the gate."""
+        """(batch, heads, 2); one head for all but "gate" and "scalar"."""
         if self.fusion == "gate":
-            logits = self.gate(torch.cat([t, v, t * v], dim=-1)).unflatten(-1, (-1, 2))
-        elif self.fusion == "scalar":
-            logits = torch.stack([torch.zeros_like(self.image_logit), self.image_logit]).expand(len(t), 1, 2)
+            return self.gate(t, v, has_image)
+        if self.fusion == "scalar":
+            logits = torch.stack([torch.zeros_like(self.image_logits), self.image_logits], dim=-1).expand(len(t), -1, 2)
         else:  # "mean" and "late"; "concat" has no weights of its own and reports equal ones
             logits = t.new_zeros(len(t), 1, 2)
         return modality_weights(logits, has_image[:, None])

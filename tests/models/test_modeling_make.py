@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from models.make.configuration_make import preset_config
-from models.make.frozen_gate import freeze_gate
+from models.make.frozen_gate import freeze_gate, watch_gate
 from models.make.modeling_make import MakeModel
 from models.make.processing_make import MakeProcessor
 
@@ -146,7 +146,8 @@ def test_each_head_of_the_gate_weighs_its_own_part_of_the_vector():
     adapted = adaptation(*model.item_states(**item_arguments(batch)).to_tuple())
     for row in range(6):
         t, v = adapted.title[row], adapted.image[row]
-        logits = adaptation.gate(torch.cat([t, v, t * v])).view(4, 2)
+        inner, activation, outer = adaptation.gate
+        logits = outer(activation(inner(torch.cat([t, v, t * v])))).view(4, 2)
         photos = [logits[head].softmax(0)[1].item() if HAS_IMAGE[row] else 0.0 for head in range(4)]
         parts = [(1 - w) * t[8 * head : 8 * head + 8] + w * v[8 * head : 8 * head + 8] for head, w in enumerate(photos)]
         torch.testing.assert_close(adapted.fused[row], torch.cat(parts))
@@ -176,9 +177,9 @@ def test_a_single_stream_lets_title_and_photo_read_each_other():
 
 
 @pytest.mark.parametrize("cross_attention", [True, False])
-def test_a_frozen_gate_gives_every_photo_one_weight_and_changes_nothing_else(cross_attention):
-    model, batch = made(cross_attention=cross_attention)
-    frozen = freeze_gate(model, 0.3)
+def test_a_frozen_gate_gives_every_photo_one_weight_a_head_and_changes_nothing_else(cross_attention):
+    model, batch = made(cross_attention=cross_attention, gate_heads=4)
+    frozen = freeze_gate(model, torch.tensor([0.1, 0.2, 0.4, 0.5]))
     before, after = (one.encode_items(**item_arguments(batch)) for one in (model, frozen))
     expected = torch.where(HAS_IMAGE[:, None], torch.tensor([0.7, 0.3]), torch.tensor([1.0, 0.0]))
     torch.testing.assert_close(after.weights, expected)
@@ -191,9 +192,29 @@ def test_a_frozen_gate_gives_every_photo_one_weight_and_changes_nothing_else(cro
 
 def test_only_a_gate_can_be_frozen():
     with pytest.raises(ValueError, match='expected a model of fusion="gate", got "mean"'):
-        freeze_gate(made(fusion="mean")[0], 0.5)
-    with pytest.raises(ValueError, match="between 0 and 1, got 0"):
-        freeze_gate(made()[0], 0.0)
+        freeze_gate(made(fusion="mean")[0], torch.tensor([0.5]))
+    with pytest.raises(ValueError, match=r"between 0 and 1, got \[0\.0\]"):
+        freeze_gate(made()[0], torch.tensor([0.0]))
+
+
+def test_a_watched_gate_tells_its_mean_over_the_photos_of_all_batches():
+    model, batch = made(gate_heads=4)
+    items = item_arguments(batch)
+    photos = HAS_IMAGE.nonzero()[:, 0].tolist()
+    with watch_gate(model) as alone:
+        model.encode_items(**{name: value[photos[:1]] for name, value in items.items()})
+    with watch_gate(model) as watched:
+        for rows in ([0, 1, 2], [3, 4, 5]):
+            model.encode_items(**{name: value[rows] for name, value in items.items()})
+    every = model.encode_items(**items).weights[HAS_IMAGE, 1]
+    assert watched.image_weights.shape == (4,)
+    torch.testing.assert_close(watched.image_weights.mean(), every.double().mean())
+    torch.testing.assert_close(alone.image_weights.mean(), every[0].double())
+    assert alone.image_weights.unique().numel() == 4
+    with watch_gate(model) as nothing:
+        model.encode_items(**{name: value[~HAS_IMAGE] for name, value in items.items()})
+    with pytest.raises(ValueError, match="no product with a photo"):
+        _ = nothing.image_weights
 
 
 def test_a_patch_that_would_drop_columns_is_refused():
@@ -207,7 +228,7 @@ def test_weights_that_do_not_match_the_configuration_are_refused(tmp_path):
     model.save_pretrained(tmp_path)
     model.config.fusion = "scalar"
     model.config.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"weights and config\.json do not match.*image_logit"):
+    with pytest.raises(ValueError, match=r"weights and config\.json do not match.*image_logits"):
         MakeModel.from_pretrained(tmp_path)
 
 

@@ -44,6 +44,7 @@ class MakeConfig(PreTrainedConfig):
     fusion: Literal["gate", "mean", "concat", "scalar", "late", "single_stream"] = "gate"
     gate_heads: int = 1  # "gate" and "scalar" only: equal parts of the vector, each with weights of its own
     embedding_dim: int = 128  # of the vectors that are served
+    training_dim: int | None = None  # of a larger space, trained alike, whose first components are what is served
 
     # Heads that only training reads; it sets them, by the weights of its objectives.
     masked_language_head: bool = False
@@ -72,6 +73,11 @@ class MakeConfig(PreTrainedConfig):
         if self.fusion in ("gate", "scalar") and self.hidden_size % self.gate_heads:
             raise ValueError(
                 f"hidden_size must be a multiple of gate_heads, got {self.hidden_size} and {self.gate_heads}."
+            )
+        if self.training_dim is not None and self.training_dim <= self.embedding_dim:
+            raise ValueError(
+                f"training_dim must be larger than embedding_dim, got {self.training_dim} and {self.embedding_dim}: "
+                "leave it out to train the vectors that are served alone."
             )
         if not 0 < self.temperature_min <= self.temperature <= self.temperature_max:
             raise ValueError(

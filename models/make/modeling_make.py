@@ -113,21 +113,31 @@ class ImageEncoder(nn.Module):
         return self.project(features)
 
 
+def first_components(vectors: Tensor, dim: int) -> Tensor:
+    """(rows, any) unit vectors -> (rows, dim): the first components, with unit norm again."""
+    return vectors if vectors.shape[-1] == dim else F.normalize(vectors[..., :dim], dim=-1)
+
+
 @dataclass
 class ItemOutput(ModelOutput):
-    """Product vectors of a batch.
+    """Product vectors of a batch; `dim` is `embedding_dim`, or in a training forward `training_dim`, where set.
 
     Attributes:
-        embedding: (batch, embedding_dim), unit norm: what is served.
+        embedding: (batch, dim), unit norm.
         weights: (batch, 2) = (title, image), rows sum to 1.
-        title_embedding: (batch, embedding_dim), unit norm: from the title alone.
-        image_embedding: (batch, embedding_dim), unit norm: from the photo alone; meaningless where there is none.
+        title_embedding: (batch, dim), unit norm: from the title alone.
+        image_embedding: (batch, dim), unit norm: from the photo alone; meaningless where there is none.
     """
 
     embedding: Tensor | None = None
     weights: Tensor | None = None
     title_embedding: Tensor | None = None
     image_embedding: Tensor | None = None
+
+    def first(self, dim: int) -> ItemOutput:
+        """The same with vectors of the first `dim` components."""
+        vectors = {name: first_components(value, dim) for name, value in self.items() if name != "weights"}
+        return ItemOutput(weights=self.weights, **vectors)
 
 
 @dataclass
@@ -145,7 +155,7 @@ class MakeOutput(ModelOutput):
     """One training forward.
 
     Attributes:
-        query_embedding: (queries, embedding_dim), unit norm.
+        query_embedding: (queries, dim), unit norm; of the space that is trained, as the products' vectors are.
         item: the products' vectors.
         temperature: scalar that divides the cosines of the two.
         token_logits: (chosen tokens, vocabulary), those of queries first; None without masked texts.
@@ -179,11 +189,12 @@ class MakeModel(PreTrainedModel):
         self.query_pool = (
             AttentionPool(config.hidden_size, config.num_attention_heads) if config.text_encoder == "subwords" else None
         )
-        self.query_projection = nn.Linear(config.hidden_size, config.embedding_dim)
+        trained_dim = config.training_dim or config.embedding_dim
+        self.query_projection = nn.Linear(config.hidden_size, trained_dim)
         self.image_encoder = ImageEncoder(config) if config.use_image else None
         fusion = SingleStream if config.fusion == "single_stream" else ModalAdaptation
         self.modal_adaptation = fusion(config)
-        self.item_projection = nn.Linear(config.hidden_size, config.embedding_dim)
+        self.item_projection = nn.Linear(config.hidden_size, trained_dim)
         self.matching_head = MatchingHead(config) if config.matching_head else None
         self.log_temperature = nn.Parameter(torch.tensor(math.log(config.temperature)))
         self.post_init()
@@ -238,7 +249,7 @@ class MakeModel(PreTrainedModel):
 
     def encode_queries(self, query_ids: Tensor) -> Tensor:
         """(batch, tokens, pieces) -> (batch, embedding_dim), unit norm."""
-        return self._pool_query(*self.query_encoder(query_ids))
+        return first_components(self._pool_query(*self.query_encoder(query_ids)), self.config.embedding_dim)
 
     def _pool_query(self, states: Tensor, mask: Tensor) -> Tensor:
         pooled = states[:, 0] if self.query_pool is None else self.query_pool(states, mask)
@@ -274,6 +285,10 @@ class MakeModel(PreTrainedModel):
 
     def fuse(self, states: ItemStates) -> ItemOutput:
         """Modal Adaptation and the projection into the served space."""
+        return self._fuse(states).first(self.config.embedding_dim)
+
+    def _fuse(self, states: ItemStates) -> ItemOutput:
+        """The same in the space that is trained."""
         adapted = self.modal_adaptation(states.title, states.title_mask, states.image, states.has_image)
         if self.config.cross_attention:  # t and v have read each other: pool what each modality says by itself
             title = self.modal_adaptation.pool_title(states.title, states.title_mask)
@@ -315,7 +330,7 @@ class MakeModel(PreTrainedModel):
         item_states = self.item_states(title_ids, pixel_values, has_image)
         output = MakeOutput(
             query_embedding=self._pool_query(query_states, query_mask),
-            item=self.fuse(item_states),
+            item=self._fuse(item_states),
             temperature=self.temperature,
         )
         if masked is not None:

@@ -113,10 +113,17 @@ class TrainingStep:
         self, batch: TrainingBatch, generator: torch.Generator, seed: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the gradient; the loss, and the loss's parts."""
-        objectives, margin = self._settings.objectives, self._model.config.margin
+        objectives, config = self._settings.objectives, self._model.config
 
         def loss_of(output: MakeOutput) -> tuple[Tensor, dict[str, Tensor]]:
-            return make_loss(output, batch, settings=objectives, margin=margin, bank=self._bank)
+            return make_loss(
+                output,
+                batch,
+                settings=objectives,
+                margin=config.margin,
+                served_dim=config.embedding_dim,
+                bank=self._bank,
+            )
 
         inputs = micro_batches(batch, self._settings.micro_batch_size or len(batch))
         if len(inputs) > 1:

@@ -13,6 +13,7 @@ HAS_IMAGE = torch.tensor([True, False, True, True, False, True])
 ABLATIONS = {
     "tiny": {},
     "one gate": {"gate_heads": 1},
+    "larger training dimension": {"training_dim": 160},
     "cross-attention": {"cross_attention": True},
     "cross-attention, mean": {"cross_attention": True, "fusion": "mean"},
     "mean": {"fusion": "mean"},
@@ -56,7 +57,7 @@ def test_every_ablation_gives_unit_vectors_and_weights_that_sum_to_one(ablation)
     model, batch = made(**ABLATIONS[ablation])
     output = model(**batch)
     for vectors in (output.query_embedding, output.item.embedding):
-        assert vectors.shape == (6, 128)
+        assert vectors.shape == (6, model.config.training_dim or 128)
         torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(6))
     torch.testing.assert_close(output.item.weights.sum(dim=-1), torch.ones(6))
     without_photo = ~HAS_IMAGE if model.config.use_image else torch.ones(6, dtype=torch.bool)
@@ -176,6 +177,20 @@ def test_a_single_stream_lets_title_and_photo_read_each_other():
     assert (attended[0][:, :title_tokens] != attended[1][:, :title_tokens]).any(dim=-1).all()
 
 
+@pytest.mark.parametrize("fusion", ["gate", "late"])
+def test_of_a_larger_space_the_first_components_are_served(fusion):
+    model, batch = made(training_dim=160, fusion=fusion)
+    trained = model(**batch)
+    served = [model.encode_queries(batch["query_ids"]), *model.encode_items(**item_arguments(batch)).to_tuple()]
+    item = trained.item
+    wide = [trained.query_embedding, item.embedding, item.weights, item.title_embedding, item.image_embedding]
+    for found, of_training in zip(served, wide, strict=True):
+        expected = of_training
+        if of_training.shape[1] == 160:
+            expected = torch.nn.functional.normalize(of_training[:, :128], dim=-1)
+        torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.parametrize("cross_attention", [True, False])
 def test_a_frozen_gate_gives_every_photo_one_weight_a_head_and_changes_nothing_else(cross_attention):
     model, batch = made(cross_attention=cross_attention, gate_heads=4)
@@ -250,6 +265,7 @@ def test_the_temperature_keeps_to_its_bounds():
     [
         ({"hidden_size": 130}, "multiple of num_attention_heads"),
         ({"gate_heads": 24}, "multiple of gate_heads, got 128 and 24"),
+        ({"training_dim": 128}, "training_dim must be larger than embedding_dim, got 128 and 128"),
         ({"temperature": 0.9}, "temperature_min <= temperature"),
         ({"fusion": "sum"}, "fusion"),
         ({"fusion": "late", "cross_attention": True}, 'fusion="late" has no cross-attention'),

@@ -86,7 +86,7 @@ def global_batch() -> tuple[TrainingBatch, torch.Tensor, torch.Tensor]:
 
 
 def gradients(towers: nn.Module, batch, queries, items, settings) -> tuple[float, list[torch.Tensor]]:
-    loss, _ = make_loss(towers(queries, items), batch, settings=settings, margin=0.1)
+    loss, _ = make_loss(towers(queries, items), batch, settings=settings, margin=0.1, served_dim=DIM - 2)
     loss.backward()
     return loss.item(), [parameter.grad for parameter in towers.parameters()]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -192,39 +192,3 @@ class TrainingData:
 def _joined(rows: list[Row], name: str, kind: type[np.integer]) -> Tensor:
     """What the rows hold under a name, one after the other, as int64."""
     return torch.from_numpy(np.frombuffer(b"".join(getattr(row, name) for row in rows), kind).astype(np.int64))
-
-
-def drop_modalities(
-    batch: TrainingBatch,
-    *,
-    title: float,
-    title_words: float,
-    photo: float,
-    padding_id: int,
-    generator: torch.Generator,
-) -> TrainingBatch:
-    """Withhold whole titles, single words of titles, and photos at random, but never both of a product.
-
-    Trained plainly the model reads titles and ignores photos; a title that may be missing makes it look.
-
-    Args:
-        title, title_words, photo: shares in 0..1 of what is withheld.
-        padding_id: stands in for words.
-        generator: seeded by step, so that a resumed run withholds the same.
-    """
-
-    def chance(shape: tuple[int, ...], share: float) -> Tensor:
-        return torch.rand(shape, generator=generator) < share
-
-    words = batch.title_shown  # special tokens stay
-    whole_title = chance((len(batch), 1), title)
-    dropped = words & (chance(tuple(words.shape), title_words) | whole_title)
-    emptied = ~(words & ~dropped).any(dim=1)
-    dropped &= (batch.has_image | ~emptied)[:, None]
-    with_photo = batch.has_image & (emptied | ~chance((len(batch),), photo))
-    return replace(
-        batch,
-        title_ids=batch.title_ids.masked_fill(dropped[..., None], padding_id),
-        title_shown=words & ~dropped,
-        has_image=with_photo,
-    )

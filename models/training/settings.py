@@ -78,11 +78,11 @@ class TrainSettings(BaseModel, extra="forbid"):
     photo_dropout: float = Field(0.1, ge=0, lt=1, description="Share of photos withheld.")
     flip_photos: float = Field(0.5, ge=0, le=1, description="Share of photos mirrored left to right.")
     crop_photos: float = Field(
-        0.15, ge=0, lt=1, description="Largest share of a photo's height, and of its width, that is cut off at random."
+        0.3, ge=0, lt=1, description="Largest share of a photo's height, and of its width, that is cut off at random."
     )
-    plain_share: float = Field(
-        0.2, ge=0, le=1, description="Last share of training, which withholds nothing and shows photos as they are."
-    )
+    swap_photos: float = Field(0.05, ge=0, le=1, description="Share of photos that are another product's.")
+    stuff_titles: float = Field(0.15, ge=0, le=1, description="Share of titles that get words of other titles.")
+    plain_share: float = Field(0.2, ge=0, le=1, description="Last share of training, which withholds nothing.")
 
     checkpoint_folder: str | None = Field(
         None, description="Where an unfinished run is kept, as fsspec names it, and goes on from; None: nowhere."

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from models.make.modeling_make import MakeModel, MakeOutput
 from models.make.objectives import MemoryBank, TrainingBatch, make_loss, mask_texts, pair_drawer
 from models.make.processing_make import MakeProcessor
-from models.training.augmentation import vary_photos
-from models.training.data import drop_modalities
+from models.training.augmentation import augment
 from models.training.distributed import Process, multiplies_bfloat16
 from models.training.micro_batches import EncoderInputs, cached_backward, micro_batches
 from models.training.optimization import learning_rate_share, make_optimizer, set_learning_rate
@@ -89,25 +88,12 @@ class TrainingStep:
             self._bank.restore(under_prefix(tensors, "bank."), self._process.device)
 
     def _varied(self, batch: TrainingBatch, progress: float, generator: torch.Generator) -> TrainingBatch:
-        """Hide tokens, withhold modalities and vary photos, the last two but for the last share of training."""
+        """Hide tokens for masked language modelling, which has texts of its own, and augment the products."""
         settings = self._settings
         if settings.objectives.masked_language_weight:
             masked = mask_texts(batch, self._processor, share=settings.objectives.masked_share, generator=generator)
             batch = replace(batch, masked=masked)
-        if progress >= 1.0 - settings.plain_share:
-            return batch
-        batch = drop_modalities(
-            batch,
-            title=settings.title_dropout,
-            title_words=settings.title_word_dropout,
-            photo=settings.photo_dropout,
-            padding_id=self._processor.padding_id,
-            generator=generator,
-        )
-        if settings.flip_photos or settings.crop_photos:
-            varied = {"flip": settings.flip_photos, "crop": settings.crop_photos, "generator": generator}
-            batch = replace(batch, pixels=vary_photos(batch.pixels, **varied))
-        return batch
+        return augment(batch, settings, progress=progress, padding_id=self._processor.padding_id, generator=generator)
 
     def _backward(
         self, batch: TrainingBatch, generator: torch.Generator, seed: int

@@ -9,7 +9,7 @@ import torch
 from models.make.configuration_make import preset_config
 from models.make.objectives import QueryKind
 from models.make.processing_make import MakeProcessor
-from models.training.data import TrainingData, drop_modalities, split_size
+from models.training.data import TrainingData, split_size
 from models.training.prepared import PreparedInputs
 from models.training.reader import AddedQueries, RowReader
 from tests.models.conftest import ROW_GROUP_SIZE, training_rows, write_split
@@ -212,19 +212,3 @@ def test_only_a_product_that_the_log_never_led_to_loses_words(processor, tmp_pat
     assert torch.equal(batch.masks.occurrences == 0, batch.queries.of_log[:, None] & (batch.items.log_queries == 0))
     assert not lost[by_log].any()
     assert 0.3 < lost[~by_log].mean() < 0.7
-
-
-def test_withholding_modalities_never_leaves_a_product_with_nothing(training_set, processor):
-    data = training_data(training_set, processor, batch_size=96)
-    (batch,) = data.epoch(0, last=True)
-    generator = torch.Generator().manual_seed(0)
-    dropped = drop_modalities(batch, title=0.5, title_words=0.4, photo=0.5, padding_id=0, generator=generator)
-    title_left = (dropped.title_ids[:, 1:, 0] != 0).any(dim=1)
-    assert (title_left | dropped.has_image).all()
-    assert (dropped.title_ids[:, 0, 0] == 1).all()
-    assert not (dropped.has_image & ~batch.has_image).any()
-    assert 0.2 < title_left.float().mean() < 0.7
-    assert 0.2 < dropped.has_image[title_left].float().mean() < 0.8
-    plain = drop_modalities(batch, title=0, title_words=0, photo=0, padding_id=0, generator=generator)
-    assert torch.equal(plain.title_ids, batch.title_ids)
-    assert torch.equal(plain.has_image, batch.has_image)

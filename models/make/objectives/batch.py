@@ -26,6 +26,7 @@ class TrainingBatch:
         masks: of the batch's queries with its items.
         queries, items: what masks against other batches read.
         masked: the texts with some tokens hidden, where masked language modelling has a weight.
+        photo_swapped: (items,) bool: shown under another product's photo; None: no item is.
     """
 
     query_ids: Tensor
@@ -39,14 +40,20 @@ class TrainingBatch:
     queries: QueryFacts
     items: ItemFacts
     masked: MaskedTexts | None = None
+    photo_swapped: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.title_ids)
 
     @property
+    def own_photo(self) -> Tensor:
+        """(items,) bool: there is a photo, and it is the item's own."""
+        return self.has_image if self.photo_swapped is None else self.has_image & ~self.photo_swapped
+
+    @property
     def shows_both(self) -> Tensor:
-        """(items,) bool: there is a photo, and a word of the title is left."""
-        return self.has_image & self.title_shown.any(dim=1)
+        """(items,) bool: there is a photo of its own, and a word of the title is left."""
+        return self.own_photo & self.title_shown.any(dim=1)
 
     def to(self, device: torch.device) -> TrainingBatch:
         """The same batch on another device."""

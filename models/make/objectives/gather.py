@@ -35,7 +35,7 @@ class OtherRanks:
         items_counts: (queries, other items) int64: how often a negative counts.
         queries_ignored: (other queries, items) bool: likewise.
         same_items: (items, other items) bool: of the same title or photo.
-        query_has_image, has_image, shows_both: of the others' queries, items, items, as the batch has them.
+        query_own_photo, own_photo, shows_both: of the others' queries, items, items, as the batch has them.
         all_items, all_embeddings: of all ranks, this one included, in their order and without gradient.
     """
 
@@ -47,19 +47,19 @@ class OtherRanks:
     items_counts: Tensor
     queries_ignored: Tensor
     same_items: Tensor
-    query_has_image: Tensor
-    has_image: Tensor
+    query_own_photo: Tensor
+    own_photo: Tensor
     shows_both: Tensor
     all_items: ItemFacts
     all_embeddings: Tensor
 
     def with_photo(self) -> OtherRanks:
-        """The same without the items that have no photo, and without their queries."""
+        """The same without the items that have no photo of their own, and without their queries."""
         return replace(
             self,
-            weights=self.weights * self.query_has_image,
-            items_ignored=self.items_ignored | ~self.has_image,
-            queries_ignored=self.queries_ignored | ~self.query_has_image[:, None],
+            weights=self.weights * self.query_own_photo,
+            items_ignored=self.items_ignored | ~self.own_photo,
+            queries_ignored=self.queries_ignored | ~self.query_own_photo[:, None],
         )
 
 
@@ -67,8 +67,8 @@ class _Flags(NamedTuple):
     """What is exchanged beside vectors and what masks read."""
 
     kinds: Tensor
-    query_has_image: Tensor
-    has_image: Tensor
+    query_own_photo: Tensor
+    own_photo: Tensor
     shows_both: Tensor
 
 
@@ -80,10 +80,10 @@ def is_distributed() -> bool:
 def gather_others(output: MakeOutput, batch: TrainingBatch, settings: ObjectiveSettings) -> OtherRanks:
     """Exchange batches; all ranks must call, and may have different numbers of queries and items."""
     queries, items = gather_facts(batch.queries), gather_facts(batch.items)
-    flags = gather_facts(_Flags(batch.kinds, batch.has_image[batch.item_of], batch.has_image, batch.shows_both))
+    flags = gather_facts(_Flags(batch.kinds, batch.own_photo[batch.item_of], batch.own_photo, batch.shows_both))
     item = output.item
     vectors = [output.query_embedding, item.embedding, item.title_embedding, item.image_embedding]
-    rows = [[len(of_rank.kinds), *[len(of_rank.has_image)] * 3] for of_rank in flags]
+    rows = [[len(of_rank.kinds), *[len(of_rank.own_photo)] * 3] for of_rank in flags]
     vectors = gather_vectors(vectors, rows)
     all_items, all_embeddings = joined(items), torch.cat([embedding for _, embedding, _, _ in vectors]).detach()
 
@@ -93,7 +93,7 @@ def gather_others(output: MakeOutput, batch: TrainingBatch, settings: ObjectiveS
     to_items = pair_masks(batch.queries, other_items)
     to_queries = pair_masks(joined(queries), batch.items)
     query_embedding, *of_items = (torch.cat(parts) for parts in zip(*vectors, strict=True))
-    kinds, query_has_image, has_image, shows_both = joined(flags)
+    kinds, query_own_photo, own_photo, shows_both = joined(flags)
     return OtherRanks(
         ranks=dist.get_world_size(),
         query_embedding=query_embedding,
@@ -103,8 +103,8 @@ def gather_others(output: MakeOutput, batch: TrainingBatch, settings: ObjectiveS
         items_counts=to_items.counts(settings),
         queries_ignored=to_queries.ignored(settings),
         same_items=same_product(batch.items, other_items),
-        query_has_image=query_has_image,
-        has_image=has_image,
+        query_own_photo=query_own_photo,
+        own_photo=own_photo,
         shows_both=shows_both,
         all_items=all_items,
         all_embeddings=all_embeddings,

@@ -88,12 +88,12 @@ def _contrasts(
     parts = {"query_item": _query_contrast(output, batch, "embedding", **of_all, more_items=held, margin=margin)}
     total = parts["query_item"]
     if settings.query_photo_weight:
-        shown = batch.has_image[batch.item_of]
+        shown = batch.own_photo[batch.item_of]
         parts["query_photo"] = _query_contrast(
             output,
             batch,
             "image_embedding",
-            ignored=ignored | ~batch.has_image | ~shown[:, None],
+            ignored=ignored | ~batch.own_photo | ~shown[:, None],
             counts=counts,
             weights=weights * shown,
             others=None if others is None else others.with_photo(),

@@ -96,13 +96,17 @@ def listed_items(item_keys: Tensor, listed: Tensor, counts: Tensor) -> Tensor:
     Returns:
         (queries, items) bool; [i, j] says that `item_keys[j]` is in list i.
     """
-    unique, column_of = item_keys.unique(return_inverse=True)
-    places = torch.searchsorted(unique, listed).clamp(max=len(unique) - 1)
-    hits = unique[places] == listed
+    keys, order = item_keys.sort(stable=True)
+    places = torch.searchsorted(keys, listed).clamp(max=len(keys) - 1)
+    hits = keys[places] == listed
     rows = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
-    found = torch.zeros(len(counts), len(unique), dtype=torch.bool, device=counts.device)
-    found[rows[hits], places[hits]] = True
-    return found[:, column_of]
+    found = torch.zeros(len(counts), len(keys), dtype=torch.bool, device=counts.device)
+    found[rows[hits], order[places[hits]]] = True
+    # Of items with one key the first was found.
+    first = order[torch.searchsorted(keys, item_keys)]
+    again = (first != torch.arange(len(first), device=first.device)).nonzero().squeeze(1)
+    found[:, again] = found[:, first[again]]
+    return found
 
 
 def same_product(rows: QueryFacts | ItemFacts, columns: QueryFacts | ItemFacts) -> Tensor:

@@ -36,7 +36,7 @@ class Options(DatedOptions):
     preset: str = Field("tiny", description="Size of the model: tiny, small or base.")
     pretrained_text: str | None = Field(None, description="A BERT that queries and titles begin with: folder or name.")
     pretrained_image: str | None = Field(None, description="A pretrained photo backbone: timm name or checkpoint file.")
-    epochs: int = Field(30, ge=1, description="Passes over the training split, at most.")
+    epochs: int = Field(20, ge=1, description="Passes over the training split, at most.")
     max_minutes: float | None = Field(None, gt=0, description="Wall-clock minutes of training, at most.")
     batch_size: int = Field(512, ge=2, description="Products a step and worker.")
     learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate.")

@@ -30,7 +30,7 @@ class TrainSettings(BaseModel, extra="forbid"):
         None, description="timm name of a pretrained backbone, or a checkpoint file of the preset's."
     )
 
-    epochs: int = Field(30, ge=1, description="Passes over the training split, at most.")
+    epochs: int = Field(20, ge=1, description="Passes over the training split, at most.")
     max_steps: int | None = Field(None, ge=1, description="Steps after which training ends; None: all epochs.")
     max_minutes: float | None = Field(
         None, gt=0, description="Wall clock after which no step begins; None: all epochs."

@@ -56,6 +56,7 @@ CELLS = (
     Cell("products drawn one by one", training={"group_rows": 1}),
     Cell("no made queries", training={"pseudo_queries": 0}),
     Cell("temperature down to .01", model={"temperature_min": 0.01}),
+    Cell("half as wide", model={"hidden_size": 128}),
     Cell("trained in 256 dimensions", model={"training_dim": 256}),
     Cell("memory bank", objectives={"bank_items": 4096}),
     Cell("matching head", objectives={"matching_weight": 0.5}),

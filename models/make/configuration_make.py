@@ -98,6 +98,7 @@ class MakeConfig(PreTrainedConfig):
 PRESETS: dict[str, dict[str, Any]] = {
     # Trains from scratch on two CPU cores in minutes.
     "tiny": {
+        "hidden_size": 256,
         # Three stages, the last of 3x3 cells: over the 2x2 of a fourth a CPU's convolutions take longer than all else.
         "image_backbone": "resnetv2_18",
         "image_backbone_args": {"layers": [1, 1, 1], "channels": [32, 64, 128], "stem_chs": 32},

@@ -264,7 +264,7 @@ def test_the_temperature_keeps_to_its_bounds():
     ("overrides", "message"),
     [
         ({"hidden_size": 130}, "multiple of num_attention_heads"),
-        ({"gate_heads": 24}, "multiple of gate_heads, got 128 and 24"),
+        ({"gate_heads": 24}, "multiple of gate_heads, got 256 and 24"),
         ({"training_dim": 128}, "training_dim must be larger than embedding_dim, got 128 and 128"),
         ({"temperature": 0.9}, "temperature_min <= temperature"),
         ({"fusion": "sum"}, "fusion"),

@@ -21,6 +21,11 @@ with DAG(
         "preset": Param(None, type=["null", "string"], description="Size of the model; null: the job's default."),
         "epochs": Param(None, type=["null", "integer"], minimum=1, description="Passes over the training set."),
         "max_minutes": Param(None, type=["null", "number"], exclusiveMinimum=0, description="Bound on training time."),
+        "train_settings": Param(
+            None,
+            type=["null", "object"],
+            description='Other fields of TrainSettings (docs/make.md): {"objectives": {"image_text_weight": 0.5}}.',
+        ),
     },
     tags=["make"],
     doc_md="""
@@ -47,7 +52,7 @@ with DAG(
         train = spark_job(
             "training",
             "train",
-            options=(*DATED, optional("preset"), optional("epochs"), optional("max_minutes")),
+            options=(*DATED, *map(optional, ("preset", "epochs", "max_minutes", "train_settings"))),
             doc="Train MAKE; writes a model folder and a candidate in `models`.",
         )
         evaluate = spark_job("training", "evaluate", doc="Measure the newest candidate, and the model it has to beat.")

@@ -77,5 +77,5 @@ def spark_job(domain: str, job: str, *, doc: str, options: Sequence[str] = DATED
 
 def optional(name: str) -> str:
     """`--name=value` of a DAG parameter, or nothing where the parameter is null: the job has its own default."""
-    flag = f"--{name.replace('_', '-')}="
-    return f"{{{{ '' if params.{name} is none else '{flag}' ~ params.{name} }}}}"
+    value = f"params.{name} | tojson if params.{name} is mapping else params.{name}"
+    return f"{{{{ '' if params.{name} is none else '--{name.replace('_', '-')}=' ~ ({value}) }}}}"

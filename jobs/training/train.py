@@ -13,10 +13,11 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any, Self
 
 import fsspec
 import torch
-from pydantic import Field
+from pydantic import Field, ValidationError, model_validator
 from pyspark.ml.torch.distributor import TorchDistributor
 from pyspark.sql import Row, SparkSession
 from pyspark.sql import functions as F
@@ -28,22 +29,51 @@ from models.training.settings import TrainResult, TrainSettings
 from models.training.trainer import train
 from schemas import MODELS, TRAINING_SETS
 
+_DEFAULTS = {name: field.default for name, field in TrainSettings.model_fields.items()}
+_OF_THIS_JOB = {"training_set", "output", "date", "progress_file", "tensorboard_folder", "checkpoint_folder"}
+
 
 class Options(DatedOptions):
     """Train MAKE on a training set, with Petastorm feeding one or more workers."""
 
     training_set_id: str | None = Field(None, description="The training set; default: the newest up to the date.")
-    preset: str = Field("tiny", description="Size of the model: tiny, small or base.")
+    preset: str = Field(_DEFAULTS["preset"], description="Size of the model: tiny, small or base.")
     pretrained_text: str | None = Field(None, description="A BERT that queries and titles begin with: folder or name.")
     pretrained_image: str | None = Field(None, description="A pretrained photo backbone: timm name or checkpoint file.")
-    epochs: int = Field(20, ge=1, description="Passes over the training split, at most.")
+    epochs: int = Field(_DEFAULTS["epochs"], ge=1, description="Passes over the training split, at most.")
     max_minutes: float | None = Field(None, gt=0, description="Wall-clock minutes of training, at most.")
-    batch_size: int = Field(512, ge=2, description="Products a step and worker.")
-    learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate.")
+    batch_size: int = Field(_DEFAULTS["batch_size"], ge=2, description="Products a step and worker.")
+    learning_rate: float = Field(_DEFAULTS["learning_rate"], gt=0, description="Peak learning rate.")
+    seed: int = Field(_DEFAULTS["seed"], ge=0, description="Seed of every source of randomness.")
+    train_settings: dict[str, Any] = Field(
+        {}, description='Any other fields of TrainSettings, as JSON: {"objectives": {"image_text_weight": 0.5}}.'
+    )
     workers: int = Field(
         1, ge=1, description="Training processes; each takes a task slot, and a GPU where there are any."
     )
-    seed: int = Field(0, ge=0, description="Seed of every source of randomness.")
+
+    @model_validator(mode="after")
+    def _refuse_what_cannot_be_trained(self) -> Self:
+        taken = sorted(self.train_settings.keys() & (type(self).model_fields.keys() | _OF_THIS_JOB))
+        if taken:
+            raise ValueError(f"--train-settings: not {', '.join(taken)}: an option of its own, or what the job decides")
+        try:
+            self.settings_over("", self.date)
+        except ValidationError as error:
+            wrong = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+            raise ValueError("\n".join(f"--train-settings: {line}" for line in wrong)) from error
+        preset_config(self.preset, **self.train_settings.get("overrides", {}))
+        return self
+
+    def settings_over(self, training_set: str, date: dt.date) -> TrainSettings:
+        """What a training is told.
+
+        Args:
+            training_set: The set's folder.
+            date: The set's logical date.
+        """
+        options = self.model_dump(include=TrainSettings.model_fields.keys() - {"date"})
+        return TrainSettings(training_set=training_set, output="", date=date, **options, **self.train_settings)
 
 
 def find_training_set(lake: Lake, training_set_id: str | None, date: dt.date) -> Row:
@@ -127,19 +157,7 @@ def run(job: JobRun, options: Options) -> None:
     lake, spark = job.lake, job.spark
     training_set = find_training_set(lake, options.training_set_id, options.date)
     progress_file = Path(tempfile.mkdtemp(prefix="make-training-")) / "progress.jsonl"
-    settings = TrainSettings(
-        training_set=lake.path(training_set["uri"]),
-        output="",
-        date=training_set["logical_date"],
-        preset=options.preset,
-        pretrained_text=options.pretrained_text,
-        pretrained_image=options.pretrained_image,
-        epochs=options.epochs,
-        max_minutes=options.max_minutes,
-        batch_size=options.batch_size,
-        learning_rate=options.learning_rate,
-        seed=options.seed,
-    )
+    settings = options.settings_over(lake.path(training_set["uri"]), training_set["logical_date"])
     what_decides = settings.model_dump_json(exclude={"training_set", "output", "date"})
     trained = lake.read(MODELS).where(
         (F.col("training_set_id") == training_set["training_set_id"]) & (F.col("training_settings") == what_decides)
@@ -173,7 +191,7 @@ def run(job: JobRun, options: Options) -> None:
         "preprocessing_sha256": result.preprocessing_digest,
         "training_set_id": training_set["training_set_id"],
         "training_settings": what_decides,
-        "dimension": preset_config(options.preset).embedding_dim,
+        "dimension": preset_config(settings.preset, **settings.overrides).embedding_dim,
         "metrics": {name: float(value) for name, value in result.metrics.items()},
         "stage": "candidate",
         "code_revision": code_revision(),

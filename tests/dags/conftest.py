@@ -18,8 +18,9 @@ os.environ["MAKE_TASK_RETRIES"] = "0"
 os.environ["AIRFLOW_CONN_SPARK_DEFAULT"] = '{"conn_type": "spark", "host": "local[*]"}'
 sys.path.insert(0, str(ROOT / "dags"))
 
+# A line a call, a tab between arguments.
 SPARK_SUBMIT = """#!/bin/sh
-echo "$@" >> "$SUBMITTED"
+(IFS='	'; echo "$*") >> "$SUBMITTED"
 case "$*" in
     *"$SKIPPED_JOB"*) exit 99 ;;
     *"$FAILED_JOB"*) echo "ValueError: expected a table, got none"; exit 1 ;;
@@ -51,7 +52,8 @@ class Submissions:
     def arguments_of(self, job: str) -> list[str]:
         """The job's own arguments, the run's id aside."""
         (line,) = [line for line in self._file.read_text().splitlines() if f"/{job}.py" in line]
-        return [word for word in line.partition(f"/{job}.py ")[2].split() if not word.startswith("--run-id=")]
+        of_job = line.partition(f"/{job}.py\t")[2].split("\t")
+        return [argument for argument in of_job if not argument.startswith("--run-id=")]
 
     def run_ids(self) -> set[str]:
         words = self._file.read_text().split()

@@ -1,6 +1,7 @@
 """Whole runs of the DAGs by Airflow itself, with a spark-submit that only writes down how it was called."""
 
 import importlib
+import json
 from datetime import UTC, datetime
 from types import ModuleType
 
@@ -56,12 +57,15 @@ def test_a_failed_report_fails_the_night(submissions):
 
 
 def test_training_ingests_its_window_and_passes_on_only_the_parameters_that_were_given(submissions):
-    state, _ = states_of(make_training, run_conf={"window_days": 7, "epochs": 3, "max_minutes": 1.5})
+    loss = {"objectives": {"image_text_weight": 0.5}}
+    state, _ = states_of(make_training, run_conf={"window_days": 7, "epochs": 3, "train_settings": loss})
     assert state == "success"
     assert submissions.arguments_of("catalog/ingest") == ["--date=2026-11-20"]
     assert submissions.arguments_of("query_log/ingest") == ["--date=2026-11-20", "--start=2026-11-14"]
     assert submissions.arguments_of("query_log/pairs") == ["--date=2026-11-20", "--window-days=7"]
-    assert submissions.arguments_of("training/train") == ["--date=2026-11-20", "--epochs=3", "--max-minutes=1.5"]
+    dated, epochs, train_settings = submissions.arguments_of("training/train")
+    assert (dated, epochs) == ("--date=2026-11-20", "--epochs=3")
+    assert json.loads(train_settings.removeprefix("--train-settings=")) == loss
 
 
 def test_a_refused_model_fails_no_run_and_has_its_page(submissions):
@@ -84,7 +88,9 @@ def test_a_run_with_neither_date_takes_the_day_on_which_it_was_asked_for(submiss
     assert submissions.arguments_of("training/promote") == ["--date=2026-11-19"]
 
 
-@pytest.mark.parametrize("params", [{"window_days": 0}, {"epochs": 1.5}, {"date": "yesterday"}, {"max_minutes": 0}])
+@pytest.mark.parametrize(
+    "params", [{"window_days": 0}, {"epochs": 1.5}, {"date": "yesterday"}, {"train_settings": "x"}]
+)
 def test_a_parameter_outside_its_schema_is_refused(submissions, params):
     with pytest.raises(Exception, match="Invalid input for param"):
         states_of(make_training, run_conf=params)

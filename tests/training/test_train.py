@@ -1,7 +1,11 @@
-"""What the training job leaves in the lake beside the table's row."""
+"""What the training job is told, and what it leaves in the lake beside the table's row."""
 
+import json
 from pathlib import Path
 
+import pytest
+
+from jobs.core.options import OptionsError, parse_options
 from jobs.training import train as job
 from models.training.settings import TrainResult, TrainSettings
 
@@ -29,3 +33,30 @@ def test_the_model_and_its_curves_are_stored_under_the_version(tmp_path, monkeyp
     assert (tmp_path / "runs" / "make-20261115-0123abcd.jsonl").read_text() == '{"event": "step"}\n'
     (events,) = (tmp_path / "runs" / "make-20261115-0123abcd").iterdir()
     assert events.read_bytes() == b"curves"
+
+
+def options(**train_settings) -> job.Options:
+    return parse_options(job.Options, ["--date=2026-11-15", f"--train-settings={json.dumps(train_settings)}"])
+
+
+def test_a_loss_is_changed_from_the_command_line_and_all_else_stays_as_it_was():
+    settings = options(objectives={"bank_items": 4096}, overrides={"embedding_dim": 64}).settings_over(
+        "set", "2026-11-14"
+    )
+    plain = TrainSettings(training_set="set", output="", date="2026-11-14")
+    assert settings.objectives == plain.objectives.model_copy(update={"bank_items": 4096})
+    assert settings == plain.model_copy(update={"objectives": settings.objectives, "overrides": {"embedding_dim": 64}})
+
+
+@pytest.mark.parametrize(
+    ("train_settings", "complaint"),
+    [
+        ({"epochs": 3, "output": "x"}, "--train-settings: not epochs, output: an option of its own"),
+        ({"objectives": {"bank": 1}}, "--train-settings: objectives.bank: Extra inputs are not permitted"),
+        ({"clip_norm": 0}, "--train-settings: clip_norm: Input should be greater than 0"),
+        ({"overrides": {"width": 1}}, "MakeConfig has no field width"),
+    ],
+)
+def test_settings_that_no_run_has_are_refused_before_spark_starts(train_settings, complaint):
+    with pytest.raises(OptionsError, match=complaint):
+        options(**train_settings)

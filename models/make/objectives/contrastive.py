@@ -20,7 +20,7 @@ class Negatives(NamedTuple):
     Attributes:
         vectors: (more, dim), unit norm.
         ignored: bool, (queries, more) for items and (more, items) for queries; True where the two are no negatives.
-        counts: int64, (queries, more) for items: how often each counts; None: once.
+        counts: int16, (queries, more) for items: how often each counts; None: once.
     """
 
     vectors: Tensor
@@ -54,7 +54,7 @@ def contrastive_loss(
         temperature: scalar that divides the cosines.
         ignored: (queries, items) bool; True at [i, j] leaves item j out of query i's negatives and query i out of item
             j's.  A query's own item is never ignored.
-        counts: (queries, items) int64; how often an item that is a negative counts among a query's; None: once.
+        counts: (queries, items) int16; how often an item that is a negative counts among a query's; None: once.
         margin: subtracted from a query's cosine to its own item, so that it must win by this much.
         more_items: further negatives of the queries.
         more_queries: further negatives of the items.

@@ -57,7 +57,7 @@ class PairMasks(NamedTuple):
     Attributes:
         relevant: the query's log clicked the item, or the item shares title or photo with the query's own.
         neighbors: a query similar to the query clicked the item.
-        occurrences: int64: how often the item stands against the query: one of the log as often as the log leads to
+        occurrences: int16: how often the item stands against the query: one of the log as often as the log leads to
             it, which may be never, any other once.
     """
 
@@ -71,7 +71,7 @@ class PairMasks(NamedTuple):
         return ignored | (self.occurrences == 0) if settings.match_popularity else ignored
 
     def counts(self, settings: ObjectiveSettings) -> Tensor:
-        """(queries, items) int64, positive: how often an item that is a negative counts among a query's."""
+        """(queries, items) int16, positive: how often an item that is a negative counts among a query's."""
         return self.occurrences.clamp(min=1) if settings.match_popularity else torch.ones_like(self.occurrences)
 
 
@@ -81,7 +81,7 @@ def pair_masks(queries: QueryFacts, items: ItemFacts) -> PairMasks:
     return PairMasks(
         relevant=clicked | same_product(queries, items),
         neighbors=listed_items(items.item_keys, queries.neighbor_items, queries.neighbor_counts),
-        occurrences=torch.where(queries.of_log[:, None], items.log_queries, 1),
+        occurrences=torch.where(queries.of_log[:, None], items.log_queries.to(torch.int16), 1),
     )
 
 

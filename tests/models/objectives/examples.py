@@ -36,7 +36,7 @@ def facts_of(item_of: torch.Tensor, items: int) -> tuple[QueryFacts, ItemFacts]:
 def batch(*, relevant=None, neighbors=None, occurrences=None, **changes) -> TrainingBatch:
     relevant, neighbors = (nothing() if mask is None else mask for mask in (relevant, neighbors))
     masks = PairMasks(
-        relevant, neighbors, torch.ones_like(relevant, dtype=torch.int64) if occurrences is None else occurrences
+        relevant, neighbors, torch.ones_like(relevant, dtype=torch.int16) if occurrences is None else occurrences
     )
     queries, items = facts_of(ITEM_OF, 4)
     values = {

@@ -103,7 +103,7 @@ def test_the_two_switches_of_keyword_enhancement_act_apart():
 
 
 def test_a_product_counts_as_often_as_the_log_leads_to_it_unless_that_is_switched_off():
-    occurrences = torch.ones(7, 4, dtype=torch.int64)
+    occurrences = torch.ones(7, 4, dtype=torch.int16)
     occurrences[0, 1], occurrences[1, 2] = 3, 0
     made = output()
     for matched in (True, False):

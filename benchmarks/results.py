@@ -54,7 +54,7 @@ class Results:
     """
 
     def __init__(self, folder: Path, *, asked: Mapping[str, Any]) -> None:
-        self.folder, self._asked = folder, dict(asked)
+        self.folder, self.asked = folder, dict(asked)
         for part in ("queries", "unfinished"):
             (folder / part).mkdir(parents=True, exist_ok=True)
         self._summary = folder / "runs.jsonl"
@@ -65,13 +65,17 @@ class Results:
         """Look again at what is finished, by whichever process."""
         for line in self._summary.read_text("utf-8").splitlines() if self._summary.exists() else []:
             entry = json.loads(line)
-            if entry["asked"] != self._asked:
+            if entry["asked"] != self.asked:
                 raise ValueError(
-                    f"{self._summary} holds runs of {entry['asked']}, expected {self._asked}: "
+                    f"{self._summary} holds runs of {entry['asked']}, expected {self.asked}: "
                     "ask for the same, or name another folder with --results."
                 )
             run = Run.model_validate(entry["run"])
             self.runs[run.cell, run.seed] = run
+
+    def of_cell(self, cell: str) -> list[Run]:
+        """The finished runs of a cell, by seed."""
+        return [self.runs[key] for key in sorted(self.runs) if key[0] == cell]
 
     def holds(self, cell: str, seed: int) -> bool:
         """Whether this run is finished."""
@@ -104,7 +108,7 @@ class Results:
             run.figures |= {f"{name} [{part.name}]": float(measured[name].mean()) for name in MEASURES}
         pq.write_table(pa.concat_tables(tables), self._path(run.cell, run.seed))
         with self._summary.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"asked": self._asked, "run": run.model_dump()}) + "\n")
+            file.write(json.dumps({"asked": self.asked, "run": run.model_dump()}) + "\n")
         self.runs[run.cell, run.seed] = run
         figures = ", ".join(f"{name} {run.figures[f'{name} [{ALL}]']:.3f}" for name in MEASURES)
         return f"{run.cell}, seed {run.seed}: {figures}"

@@ -4,30 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.cells import FULL
 from benchmarks.results import MEASURES, SLICES, Results, Run
+from jobs.training.ablations import AblatedCell, Ablations, Change
 from jobs.training.slices import ALL
 
 _RESAMPLES = 10_000
-
-
-@dataclass(frozen=True)
-class Change:
-    """A cell's mean of a measure, and what it is above the full model's, with the ends of an interval."""
-
-    mean: float
-    change: float
-    lower: float
-    upper: float
-
-    def __str__(self) -> str:
-        figure = f"{self.mean:.3f} ({self.change:+.3f}, {self.lower:+.3f} to {self.upper:+.3f})"
-        return f"**{figure}**" if self.lower > 0 or self.upper < 0 else figure
 
 
 def interval_over_queries_and_seeds(differences: np.ndarray, *, level: float) -> tuple[float, float]:
@@ -61,49 +47,64 @@ def compare_cell(results: Results, cell: str, *, level: float) -> dict[str, Chan
         values = np.stack([of_seed[measure] for of_seed in ours])
         differences = values - np.stack([of_seed[measure] for of_seed in fulls])
         ends = interval_over_queries_and_seeds(differences, level=level)
-        compared[measure] = Change(float(values.mean()), float(differences.mean()), *ends)
+        mean, change = float(values.mean()), float(differences.mean())
+        compared[measure] = Change(mean=mean, change=change, lower=ends[0], upper=ends[1])
     return compared
 
 
-def ablation_table(results: Results, *, command: str) -> str:
-    """Two tables in Markdown, and what they rest on.
+def summarize(results: Results, *, command: str) -> Ablations:
+    """Every cell that shares a seed with the full model, against it; in the order in which they first ran.
 
     Raises:
         ValueError: the full model is not among the runs, so there is nothing to compare with.
     """
-    by_cell: dict[str, list[Run]] = {}
-    for (cell, _), run in sorted(results.runs.items(), key=lambda entry: entry[0][1]):
-        by_cell.setdefault(cell, []).append(run)
-    full = by_cell.pop(FULL, None)
-    if full is None:
+    full = results.of_cell(FULL)
+    if not full:
         raise ValueError(f"no run of the cell {FULL!r} is finished: nothing can be compared with it.")
-    # A cell that shares no seed with the full model has nothing to be paired with yet.
-    full_seeds = {run.seed for run in full}
-    by_cell = {cell: runs for cell, runs in by_cell.items() if full_seeds & {run.seed for run in runs}}
-    level = 1 - 0.05 / max(1, len(by_cell))
+    names = dict.fromkeys(cell for cell, seed in results.runs if cell != FULL and results.holds(FULL, seed))
+    level = 1 - 0.05 / max(1, len(names))
+    return Ablations(
+        training_set_id=results.asked["training_set"],
+        command=command,
+        device=full[0].device,
+        queries=len(results.by_query(FULL, full[0].seed)[0]),
+        full={measure: np.mean([run.figures[f"{measure} [{ALL}]"] for run in full]) for measure in MEASURES},
+        full_seeds=len(full),
+        cells=[
+            AblatedCell(name=name, seeds=len(results.of_cell(name)), changes=compare_cell(results, name, level=level))
+            for name in names
+        ],
+    )
+
+
+def ablation_table(results: Results, summary: Ablations) -> str:
+    """Two tables in Markdown, and what they rest on."""
     changes = [["", "seeds", *MEASURES]]
-    changes.append([FULL, str(len(full)), *(_mean(full, f"{measure} [{ALL}]") for measure in MEASURES)])
-    for cell, runs in by_cell.items():
-        compared = compare_cell(results, cell, level=level)
-        changes.append([cell, str(len(runs)), *(str(compared[measure]) for measure in MEASURES)])
-    slices = [part for part in SLICES if part != ALL and f"recall_at_10 [{part}]" in full[0].figures]
+    changes.append([FULL, str(summary.full_seeds), *(f"{summary.full[measure]:.3f}" for measure in MEASURES)])
+    changes += [[cell.name, str(cell.seeds), *map(_told, cell.changes.values())] for cell in summary.cells]
+    by_cell = {name: results.of_cell(name) for name in (FULL, *(cell.name for cell in summary.cells))}
+    slices = [part for part in SLICES if part != ALL and f"recall_at_10 [{part}]" in by_cell[FULL][0].figures]
     details = [["recall@10", "half A", "half B", *slices, "held out", "parameters", "products/s"]]
-    for cell, runs in [(FULL, full), *by_cell.items()]:
+    for cell, runs in by_cell.items():
         details.append([cell, *_halves(results, cell, runs), *(_mean(runs, f"recall_at_10 [{s}]") for s in slices)])
         details[-1] += _training(runs)
-    queries, _ = results.by_query(FULL, full[0].seed)
     notes = [f"{run.cell}, seed {run.seed}: {run.note}" for runs in by_cell.values() for run in runs if run.note]
     return "\n\n".join(
         [
-            f"`{command}` on {full[0].device}; {len(queries)} judged queries over the whole catalog. In brackets the "
-            f"change from `{FULL}` and its interval, paired by query and seed, 95 % for all {len(by_cell)} rows of a "
-            "measure together (Bonferroni); bold where it leaves out 0. With few seeds such an interval is too narrow "
-            "for what another seed would give.",
+            f"`{summary.command}` on {summary.device}; {summary.queries} judged queries over the whole catalog. In "
+            f"brackets the change from `{FULL}` and its interval, paired by query and seed, 95 % for all "
+            f"{len(summary.cells)} rows of a measure together (Bonferroni); bold where it leaves out 0. With few seeds "
+            "such an interval is too narrow for what another seed would give.",
             markdown_table(changes),
             markdown_table(details),
             *notes,
         ]
     )
+
+
+def _told(change: Change) -> str:
+    figure = f"{change.mean:.3f} ({change.change:+.3f}, {change.lower:+.3f} to {change.upper:+.3f})"
+    return f"**{figure}**" if change.leaves_out_zero else figure
 
 
 def _mean(runs: Sequence[Run], figure: str) -> str:
@@ -136,10 +137,10 @@ def markers(bound: str) -> tuple[str, str]:
 
 
 def write_table(document: Path, results: Results, *, bound: str, command: str) -> None:
-    """Replace what stands between the two markers of a Markdown file.
+    """Write `summary.json` beside the runs, and replace what stands between the two markers of a Markdown file.
 
     Raises:
-        ValueError: the file lacks a marker.
+        ValueError: the file lacks a marker, or the full model is not among the runs.
     """
     begin, end = markers(bound)
     text = document.read_text("utf-8")
@@ -149,5 +150,6 @@ def write_table(document: Path, results: Results, *, bound: str, command: str) -
         )
     before, rest = text.split(begin)
     after = rest.split(end)[1]
-    table = ablation_table(results, command=command)
-    document.write_text(f"{before}{begin}\n{table}\n{end}{after}", "utf-8")
+    summary = summarize(results, command=command)
+    (results.folder / "summary.json").write_text(summary.model_dump_json(indent=1) + "\n", "utf-8")
+    document.write_text(f"{before}{begin}\n{ablation_table(results, summary)}\n{end}{after}", "utf-8")

@@ -1,6 +1,7 @@
 """Write a model's page: how its training went, what it learnt from, how well it answers, and how it reads photos.
 
-Reads:  models, training_sets, job_runs, judged_results, photo_weights, items, item_images, training_runs/
+Reads:  models, training_sets, job_runs, judged_results, photo_weights, items, item_images, training_runs/; the summary
+        of `make ablations`
 Writes: reports/<run_id>/index.html
 """
 
@@ -10,6 +11,7 @@ import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,7 @@ from jobs.core.lake import Lake
 from jobs.core.pages import render_page, write_page
 from jobs.core.plots import HISTOGRAM_BINS, WeightSpread, weight_histogram, weight_spreads
 from jobs.core.serving import find_model
+from jobs.training.ablations import Ablations, read_ablations
 from jobs.training.curves import Curves, draw_curves, read_curves
 from jobs.training.gallery import Card, Gallery
 from jobs.training.results import last_results
@@ -44,6 +47,9 @@ class Options(DatedOptions):
     model_version: str | None = Field(None, description="The model; default: the one trained last.")
     shown_queries: int = Field(8, ge=0, le=50, description="Hardest queries that the page shows.")
     shown_items: int = Field(8, ge=0, le=50, description="Products at each end of the photo's weight and effect.")
+    ablations: Path | None = Field(
+        None, description="The summary.json that `make ablations` left; default: none shown."
+    )
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,7 @@ class Page:
     measured_on: dt.date | None
     weights: Weights | None
     hardest: Sequence[HardQuery]
+    ablations: Ablations | None
 
     measures = SHOWN_MEASURES
 
@@ -280,6 +287,7 @@ def gather(job: JobRun, options: Options) -> Page:
             )
             for query in hard
         ],
+        ablations=None if options.ablations is None else read_ablations(options.ablations),
     )
 
 

@@ -6,6 +6,7 @@ import pytest
 from benchmarks import ablations
 from benchmarks.results import file_name
 from benchmarks.table import markers
+from jobs.training.ablations import read_ablations
 from models.make.configuration_make import preset_config
 from models.training.trainer import train
 from tests.models.test_trainer import SMALL
@@ -67,7 +68,11 @@ def test_a_killed_run_goes_on_and_the_table_says_what_the_queries_say(inputs, tm
     ]
     assert figures(details)[8] == f"{runs['no image']['parameters']:,}"
 
-    print(text)
+    summary = read_ablations(tmp_path / "results" / "equal_products" / "summary.json")
+    assert [cell.name for cell in summary.cells] == [*derived, "no image"]
+    assert summary.cells[-1].changes["recall_at_10"].change == pytest.approx(recall - full)
+    assert summary.full["recall_at_10"] == pytest.approx(full)
+
     ablations.main([*arguments, "--only-table"])
     assert (tmp_path / "page.md").read_text() == text
     assert len(trained) == 2

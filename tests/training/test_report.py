@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 from pyspark.sql import Row
 
+from jobs.core.job import JobError
 from jobs.core.pages import render_page
+from jobs.training.ablations import Ablations, read_ablations
 from jobs.training.curves import Curve, Curves
 from jobs.training.gallery import Card
 from jobs.training.report import (
@@ -66,6 +68,7 @@ def page_of(**known) -> str:
         "measured_on": None,
         "weights": None,
         "hardest": [],
+        "ablations": None,
     }
     page = Page(date=DAY, run_id="night", model=model, **(nothing | known))
     return render_page("jobs.training", "report.html.j2", page=page)
@@ -74,7 +77,7 @@ def page_of(**known) -> str:
 def test_a_model_of_which_nothing_is_known_has_a_page_that_says_so():
     html = page_of()
     assert not Tags(html).open
-    for words in ("No curves", "Not measured yet", "No judged query is known", "not judged yet"):
+    for words in ("No curves", "Not measured yet", "No judged query is known", "not judged yet", "Not shown"):
         assert words in html
 
 
@@ -97,6 +100,35 @@ def test_a_page_is_whole_carries_no_markup_of_its_data_and_loads_nothing():
     assert all(address.startswith(("data:", "#")) for address in tags.addresses)
     assert html.count("&lt;script&gt;alert") >= 3
     assert "0.167 <small>0.000 to 0.500</small>" in html
+
+
+def test_the_ablations_of_another_set_are_shown_and_told_to_be():
+    changes = [{"mean": 0.4, "change": -0.1, "lower": -0.2, "upper": upper} for upper in (-0.05, 0.05)]
+    ablations = Ablations(
+        training_set_id="another",
+        command="make ablations",
+        device="2 CPU cores",
+        queries=676,
+        full={"recall_at_10": 0.5, "ndcg_at_10": 0.5},
+        full_seeds=2,
+        cells=[
+            {"name": "no image", "seeds": 1, "changes": dict(zip(("recall_at_10", "ndcg_at_10"), changes, strict=True))}
+        ],
+    )
+    html = page_of(ablations=ablations)
+    assert not Tags(html).open
+    assert "<code>another</code>, which is not this model&#39;s" in html
+    assert "<strong>0.400 <small>-0.100, -0.200 to -0.050</small></strong>" in html
+    assert ">0.400 <small>-0.100, -0.200 to +0.050</small></td>" in html
+
+
+@pytest.mark.parametrize("content", [None, "", '{"command": "make ablations"}'])
+def test_what_is_no_summary_of_ablations_is_refused(content, tmp_path):
+    file = tmp_path / "summary.json"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(JobError, match=r"expected the summary.json .* got .*summary.json"):
+        read_ablations(file)
 
 
 def test_slices_are_told_with_intervals_the_whole_and_the_typos_first():

@@ -55,6 +55,7 @@ CELLS = (
     Cell("no title stuffed", training={"stuff_titles": 0.0}),
     Cell("products drawn one by one", training={"group_rows": 1}),
     Cell("no made queries", training={"pseudo_queries": 0}),
+    Cell("no made query mistyped", training={"pseudo_query_typos": 0.0}),
     Cell("temperature down to .01", model={"temperature_min": 0.01}),
     Cell("half as wide", model={"hidden_size": 128}),
     Cell("trained in 256 dimensions", model={"training_dim": 256}),

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from random import Random
 from typing import Literal
 
 import numpy as np
 
-from jobs.training.typos import with_typo
 from models.make.text import split_words
 from models.retrieval_metrics import ndcg_at_k, recall_at_k, reciprocal_rank
+from models.training.typos import with_typo
 
 ALL = "all"
 TYPOS = "typos"
@@ -139,8 +140,8 @@ def cut_slices(queries: Sequence[JudgedQuery]) -> list[Slice]:
 
 
 def mistyped_queries(queries: Sequence[JudgedQuery]) -> dict[int, str]:
-    """Position to the query with a typo; queries whose words are all short have none."""
-    typos = {position: with_typo(query.query) for position, query in enumerate(queries)}
+    """Position to the query with a typo, the same every time; queries whose words are all short have none."""
+    typos = {position: with_typo(query.query, Random(query.query)) for position, query in enumerate(queries)}  # noqa: S311
     return {position: typo for position, typo in typos.items() if typo is not None}
 
 

@@ -6,6 +6,7 @@ from random import Random
 from typing import NamedTuple
 
 from models.make.text import split_terms
+from models.training.typos import with_typo
 
 MAX_TERMS = 4
 # Sellers begin with what a product is; what comes after so many terms is often stuffed in to be found.
@@ -30,7 +31,7 @@ class PseudoQuery(NamedTuple):
     """Words of a product as a shopper may ask for them.
 
     Attributes:
-        text: the words.
+        text: the words, one of them mistyped now and then.
         of_title: the title begins with all of them.
     """
 
@@ -65,7 +66,7 @@ def product_terms(title: str, asked: Sequence[str]) -> ProductTerms:
 
 
 def draw_queries(
-    title: str, terms: ProductTerms, *, count: int, withhold: bool, seed: int, item_key: int
+    title: str, terms: ProductTerms, *, count: int, typos: float, withhold: bool, seed: int, item_key: int
 ) -> PseudoQueries:
     """Queries of one to four of a product's terms, drawn at random in any order; none without any term.
 
@@ -73,6 +74,7 @@ def draw_queries(
         title: as the seller wrote it.
         terms: of the product, as `product_terms` gives them.
         count: how many queries.
+        typos: share of them that are mistyped, of those that can be.
         withhold: whether the title may lose the terms of the first query, which happens to every second one.
         seed: decides the draw together with `item_key`, whatever was drawn before.
         item_key: 64-bit key of the product.
@@ -83,7 +85,10 @@ def draw_queries(
     queries, shown = [], title
     for place in range(count if words else 0):
         drawn = random.sample(words, k=min(len(words), random.randint(1, MAX_TERMS)))
-        queries.append(PseudoQuery(" ".join(drawn), of_title=not set(drawn) & set(terms.of_clicks)))
+        text = " ".join(drawn)
+        if random.random() < typos:
+            text = with_typo(text, random) or text
+        queries.append(PseudoQuery(text, of_title=not set(drawn) & set(terms.of_clicks)))
         if place == 0 and withhold and random.random() < WITHHELD:
             shown = " ".join(term for term in split_terms(title) if term not in drawn)
     return PseudoQueries(queries, shown, term_key)

@@ -73,10 +73,12 @@ class AddedQueries:
 
     Attributes:
         pseudo: how many are made of its own words.
+        typos: share of those that are mistyped.
         similar: whether a neighbour of each of the log's queries is one too.
     """
 
     pseudo: int
+    typos: float
     similar: bool
 
 
@@ -111,6 +113,7 @@ class RowTransform:
                 row.title,
                 product_terms(row.title, row.queries),
                 count=self._added.pseudo,
+                typos=self._added.typos,
                 # What the log asks for keeps its whole title, in which its shoppers' words are to be found.
                 withhold=photo is not None and len(row.queries) == 0,
                 seed=self._seed,

@@ -49,6 +49,7 @@ class TrainSettings(BaseModel, extra="forbid"):
         description="Products that go through the encoders at once; the loss still contrasts the batch. None: all.",
     )
     pseudo_queries: int = Field(1, ge=0, description="Queries made of a product's own words, beside the log's.")
+    pseudo_query_typos: float = Field(0.05, ge=0, le=1, description="Share of those queries that have a typo.")
     learning_rate: float = Field(2e-3, gt=0, description="Peak; reached after the warm-up, then a cosine to 0.")
     warmup: float = Field(0.05, ge=0, lt=1, description="Share of training that warms up.")
     weight_decay: float = Field(

@@ -100,6 +100,7 @@ class Trainer:
             # What weighs nothing is not read at all, so that it is nobody's negative either.
             added=AddedQueries(
                 pseudo=settings.pseudo_queries if settings.objectives.pseudo_query_weight else 0,
+                typos=settings.pseudo_query_typos,
                 similar=settings.objectives.neighbor_positive_weight > 0,
             ),
             batch_size=settings.batch_size,

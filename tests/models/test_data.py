@@ -15,7 +15,7 @@ from models.training.reader import AddedQueries, RowReader
 from tests.models.conftest import ROW_GROUP_SIZE, training_rows, write_split
 from tests.photos import jpeg, truncated_jpeg
 
-LOG_ONLY = AddedQueries(pseudo=0, similar=False)
+LOG_ONLY = AddedQueries(pseudo=0, typos=0.0, similar=False)
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ def test_masks_equal_what_the_rows_say_pair_by_pair(training_set, processor):
 
 
 def test_a_similar_query_is_a_query_of_the_product_with_both_queries_products_as_relevant(training_set, processor):
-    data = training_data(training_set, processor, batch_size=96, added=AddedQueries(pseudo=0, similar=True))
+    data = training_data(training_set, processor, batch_size=96, added=AddedQueries(pseudo=0, typos=0.0, similar=True))
     (batch,) = data.epoch(0, last=True)
     similar = batch.kinds == QueryKind.SIMILAR
     assert similar.sum() == 96, "the second query of every product has no neighbour"
@@ -177,7 +177,7 @@ def test_a_product_is_asked_for_in_its_own_words_another_time_in_others(training
     titles = {row["item_key"]: row["title"] for row in training_rows()}
     epochs = []
     for seed in (1, 2):
-        read = rows_of(training_set, processor, seed=seed, added=AddedQueries(pseudo=2, similar=False))
+        read = rows_of(training_set, processor, seed=seed, added=AddedQueries(pseudo=2, typos=0.0, similar=False))
         made = {}
         for row in read:
             kinds, counts = np.frombuffer(row.query_kinds, np.int64), np.frombuffer(row.query_counts, np.int32)
@@ -199,7 +199,7 @@ def test_only_a_product_that_the_log_never_led_to_loses_words(processor, tmp_pat
     silent = {name: [] for name in training_rows()[0] if name.endswith(("queries", "items", "counts"))}
     rows = [{**row, **(silent if place % 2 else {})} for place, row in enumerate(training_rows())]
     write_split(tmp_path / "train", rows)
-    data = training_data(tmp_path, processor, batch_size=96, added=AddedQueries(pseudo=1, similar=False))
+    data = training_data(tmp_path, processor, batch_size=96, added=AddedQueries(pseudo=1, typos=0.0, similar=False))
     (batch,) = data.epoch(0, last=True)
     made = (batch.kinds == QueryKind.OF_TITLE) | (batch.kinds == QueryKind.OF_CLICKS)
     read = [set(decoded(title.numpy())) for title in batch.title_ids]

@@ -16,9 +16,13 @@ TITLE = "Roadster Men's Navy-Blue Check Shirt 42"
 TERMS = ["roadster", "men", "s", "navy", "blue", "check", "shirt", "42"]
 
 
-def draws(title: str, *, withhold: bool = False, count: int = 1) -> list[PseudoQueries]:
+NOTHING_WITHHELD = {"count": 1, "typos": 0.0, "withhold": False}
+
+
+def draws(title: str, *, withhold: bool = False, count: int = 1, typos: float = 0.0) -> list[PseudoQueries]:
     terms = ProductTerms(split_terms(title), [])
-    return [draw_queries(title, terms, count=count, withhold=withhold, seed=seed, item_key=-7) for seed in range(300)]
+    chosen = {"count": count, "typos": typos, "withhold": withhold}
+    return [draw_queries(title, terms, **chosen, seed=seed, item_key=-7) for seed in range(300)]
 
 
 def test_a_product_is_described_by_how_its_title_begins_and_by_what_clicks_came_from():
@@ -39,7 +43,7 @@ def test_queries_are_of_one_to_four_different_terms_of_the_product():
 
 def test_a_query_with_a_word_that_only_clicks_brought_is_none_of_the_title():
     terms = ProductTerms(["navy", "shirt"], ["chemise"])
-    made = [draw_queries("Navy Shirt", terms, count=1, withhold=False, seed=seed, item_key=3) for seed in range(50)]
+    made = [draw_queries("Navy Shirt", terms, **NOTHING_WITHHELD, seed=seed, item_key=3) for seed in range(50)]
     queries = [of_seed.queries[0] for of_seed in made]
     assert {query.of_title for query in queries} == {True, False}
     assert all(query.of_title == ("chemise" not in query.text) for query in queries)
@@ -55,6 +59,18 @@ def test_every_second_title_that_may_loses_its_first_querys_terms_and_no_other_d
     assert all(made.title == TITLE for made in draws(TITLE))
 
 
+def test_some_queries_are_mistyped_in_one_word_and_the_title_never_is():
+    mistyped = 0
+    for plain, typed in zip(draws(TITLE, withhold=True), draws(TITLE, withhold=True, typos=0.25), strict=True):
+        (query,) = typed.queries
+        mistyped += any(word not in TERMS for word in query.text.split())
+        assert sum(word not in TERMS for word in query.text.split()) <= 1
+        assert query.of_title
+        assert set(split_terms(typed.title)) <= set(TERMS)
+        assert plain.term_key == typed.term_key
+    assert mistyped == pytest.approx(75, abs=30)
+
+
 def test_a_script_without_spaces_is_drawn_in_pairs_of_characters():
     queries = " ".join(query.text for made in draws("红色连衣裙 XL") for query in made.queries)
     assert set(queries.split()) == {"红色", "连衣", "裙", "xl"}
@@ -62,9 +78,7 @@ def test_a_script_without_spaces_is_drawn_in_pairs_of_characters():
 
 def test_the_draw_depends_on_seed_and_product_and_on_nothing_else():
     assert draws(TITLE, withhold=True) == draws(TITLE, withhold=True)
-    made = [
-        draw_queries(TITLE, ProductTerms(TERMS, []), count=1, withhold=False, seed=1, item_key=key) for key in range(50)
-    ]
+    made = [draw_queries(TITLE, ProductTerms(TERMS, []), **NOTHING_WITHHELD, seed=1, item_key=key) for key in range(50)]
     assert len({tuple(of_one.queries) for of_one in made}) > 10
     assert len({of_one.term_key for of_one in made}) > 4
 
@@ -75,6 +89,7 @@ def test_the_term_that_groups_a_product_is_one_of_its_own():
 
 def test_a_product_without_a_word_has_no_query_and_meets_its_like():
     made = [
-        draw_queries("!!! ---", ProductTerms([], []), count=2, withhold=True, seed=0, item_key=key) for key in (1, 2)
+        draw_queries("!!! ---", ProductTerms([], []), count=2, typos=1.0, withhold=True, seed=0, item_key=key)
+        for key in (1, 2)
     ]
     assert made == [([], "!!! ---", -1)] * 2

@@ -1,20 +1,22 @@
-"""A query as a hurried shopper types it: with one slip of the fingers, the same every time."""
+"""A query as a hurried shopper types it: with one slip of the fingers."""
 
 from __future__ import annotations
 
 import re
-
-import numpy as np
+from random import Random
 
 # Shorter words become other words by a slip.
 _FEWEST_LETTERS = 4
 _WORD = re.compile(rf"[^\W\d_]{{{_FEWEST_LETTERS},}}")
 
 
-def with_typo(query: str) -> str | None:
-    """The query with two neighbouring letters swapped, one letter dropped or one doubled; drawn by the query's text.
+def with_typo(query: str, random: Random) -> str | None:
+    """The query with two neighbouring letters swapped, one letter dropped or one doubled, in one of its words.
 
     The word's first letter stays, as it mostly does when people mistype.
+
+    Args:
+        random: draws the word and the slip.
 
     Returns:
         None for a query without a word of four letters or more.
@@ -22,11 +24,9 @@ def with_typo(query: str) -> str | None:
     words = list(_WORD.finditer(query))
     if not words:
         return None
-    generator = np.random.default_rng(list(query.encode()))
-    word = words[generator.integers(len(words))]
-    slips = [made for made in slips_of(word[0]) if made]
-    of_kind = slips[generator.integers(len(slips))]
-    return query[: word.start()] + of_kind[generator.integers(len(of_kind))] + query[word.end() :]
+    word = random.choice(words)
+    of_kind = random.choice([slips for slips in slips_of(word[0]) if slips])
+    return query[: word.start()] + random.choice(of_kind) + query[word.end() :]
 
 
 def slips_of(word: str) -> tuple[list[str], list[str], list[str]]:

@@ -4,7 +4,7 @@ import pytest
 
 from jobs.training.evaluate import measure_slices
 from jobs.training.judged import JudgedSet
-from jobs.training.slices import JudgedQuery, RelevantItem, cut_slices, head_bound
+from jobs.training.slices import JudgedQuery, RelevantItem, cut_slices, head_bound, mistyped_queries
 
 DRESS = RelevantItem("Red summer dress", "dresses", traffic="head")
 GOWN = RelevantItem("Evening gown", "dresses", traffic="none")
@@ -80,3 +80,8 @@ def test_a_mistyped_query_is_measured_by_what_was_meant_beside_the_whole():
     assert measured["typos"]["queries"] == 2
     assert measured["typos"]["mrr"] == 0.5
     assert measured["all"]["mrr"] == pytest.approx((1 + 1 + 1 / 3) / 3)
+
+
+def test_a_query_has_the_same_typo_in_every_process():
+    asked = [JudgedQuery(text, text, {}, {"dress": DRESS}) for text in ("red summer dress", "red top", "blue top")]
+    assert mistyped_queries(asked) == {0: "red summerr dress", 2: "bluue top"}

@@ -20,6 +20,7 @@ with DAG(
         "window_days": Param(14, type="integer", minimum=1, description="Days of query log to learn from."),
         "preset": Param(None, type=["null", "string"], description="Size of the model; null: the job's default."),
         "epochs": Param(None, type=["null", "integer"], minimum=1, description="Passes over the training set."),
+        "batch_size": Param(None, type=["null", "integer"], minimum=2, description="Products a step and worker."),
         "max_minutes": Param(None, type=["null", "number"], exclusiveMinimum=0, description="Bound on training time."),
         "train_settings": Param(
             None,
@@ -52,7 +53,7 @@ with DAG(
         train = spark_job(
             "training",
             "train",
-            options=(*DATED, *map(optional, ("preset", "epochs", "max_minutes", "train_settings"))),
+            options=(*DATED, *map(optional, ("preset", "epochs", "batch_size", "max_minutes", "train_settings"))),
             doc="Train MAKE; writes a model folder and a candidate in `models`.",
         )
         evaluate = spark_job("training", "evaluate", doc="Measure the newest candidate, and the model it has to beat.")

@@ -15,7 +15,8 @@ LAKE = DEMO / "lake"
 NIGHTS = (dt.date(2026, 11, 20), dt.date(2026, 11, 21))
 ITEMS = 3000
 DAYS_OF_LOG = 7
-TRAINING_MINUTES = 1
+# Of so small a catalog, batches of the default size would make too few steps.
+TRAINING = {"epochs": 10, "batch_size": 128}
 
 
 def inputs(night: dt.date) -> dict[str, str]:
@@ -42,7 +43,7 @@ def main() -> None:
     _run_module("jobs", "catalog", "generate", f"--output={DATA}", f"--lake={LAKE}", *options)
 
     _announce(f"make_training: {first}")
-    params = {"window_days": DAYS_OF_LOG, "max_minutes": TRAINING_MINUTES}
+    params = {"window_days": DAYS_OF_LOG, **TRAINING}
     print(run_dag("make_training", first, params=params, inputs=inputs(first)).summary())
     for night in NIGHTS:
         _announce(f"catalog_nightly: {night}")

@@ -58,15 +58,14 @@ def test_a_failed_report_fails_the_night(submissions):
 
 def test_training_ingests_its_window_and_passes_on_only_the_parameters_that_were_given(submissions):
     loss = {"objectives": {"image_text_weight": 0.5}}
-    state, _ = states_of(
-        make_training, run_conf={"window_days": 7, "epochs": 3, "max_minutes": 1.5, "train_settings": loss}
-    )
+    given = {"epochs": 3, "batch_size": 128, "max_minutes": 1.5, "train_settings": loss}
+    state, _ = states_of(make_training, run_conf={"window_days": 7, **given})
     assert state == "success"
     assert submissions.arguments_of("catalog/ingest") == ["--date=2026-11-20"]
     assert submissions.arguments_of("query_log/ingest") == ["--date=2026-11-20", "--start=2026-11-14"]
     assert submissions.arguments_of("query_log/pairs") == ["--date=2026-11-20", "--window-days=7"]
     *others, train_settings = submissions.arguments_of("training/train")
-    assert others == ["--date=2026-11-20", "--epochs=3", "--max-minutes=1.5"]
+    assert others == ["--date=2026-11-20", "--epochs=3", "--batch-size=128", "--max-minutes=1.5"]
     assert json.loads(train_settings.removeprefix("--train-settings=")) == loss
 
 
@@ -91,7 +90,15 @@ def test_a_run_with_neither_date_takes_the_day_on_which_it_was_asked_for(submiss
 
 
 @pytest.mark.parametrize(
-    "params", [{"window_days": 0}, {"epochs": 1.5}, {"date": "yesterday"}, {"max_minutes": 0}, {"train_settings": "x"}]
+    "params",
+    [
+        {"window_days": 0},
+        {"epochs": 1.5},
+        {"batch_size": 1},
+        {"date": "yesterday"},
+        {"max_minutes": 0},
+        {"train_settings": "x"},
+    ],
 )
 def test_a_parameter_outside_its_schema_is_refused(submissions, params):
     with pytest.raises(Exception, match="Invalid input for param"):

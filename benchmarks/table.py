@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.cells import FULL
+from benchmarks.cells import CELLS, FULL
 from benchmarks.results import MEASURES, SLICES, Results, Run
 from jobs.training.ablations import AblatedCell, Ablations, Change
 from jobs.training.slices import ALL
 
 _RESAMPLES = 10_000
+_PLACES = {cell.name: place for place, cell in enumerate(CELLS)}
 
 
 def interval_over_queries_and_seeds(differences: np.ndarray, *, level: float) -> tuple[float, float]:
@@ -53,7 +54,7 @@ def compare_cell(results: Results, cell: str, *, level: float) -> dict[str, Chan
 
 
 def summarize(results: Results, *, command: str) -> Ablations:
-    """Every cell that shares a seed with the full model, against it; in the order in which they first ran.
+    """Every cell that shares a seed with the full model, against it: what needs no training, then as `CELLS` has them.
 
     Raises:
         ValueError: the full model is not among the runs, so there is nothing to compare with.
@@ -61,7 +62,8 @@ def summarize(results: Results, *, command: str) -> Ablations:
     full = results.of_cell(FULL)
     if not full:
         raise ValueError(f"no run of the cell {FULL!r} is finished: nothing can be compared with it.")
-    names = dict.fromkeys(cell for cell, seed in results.runs if cell != FULL and results.holds(FULL, seed))
+    shared = dict.fromkeys(cell for cell, seed in results.runs if cell != FULL and results.holds(FULL, seed))
+    names = sorted(shared, key=lambda name: _PLACES.get(name, -1))
     level = 1 - 0.05 / max(1, len(names))
     return Ablations(
         training_set_id=results.asked["training_set"],

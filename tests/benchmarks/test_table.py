@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
-from benchmarks.table import half_of, interval_over_queries_and_seeds
+from benchmarks.results import Results, Run
+from benchmarks.table import half_of, interval_over_queries_and_seeds, summarize
+from jobs.training.slices import JudgedQuery, RelevantItem
 
 
 def test_the_interval_of_one_seed_is_the_bootstrap_over_queries():
@@ -30,3 +32,11 @@ def test_queries_are_halved_by_the_digest_of_their_id():
     halves = [half_of(f"query-{number}") for number in range(1000)]
     assert 400 < halves.count("A") < 600
     assert [half_of(query_id) for query_id in "abc"] == ["A", "B", "A"]  # digests begin with c, 3, 2
+
+
+def test_rows_stand_as_the_cells_do_whichever_ran_first(tmp_path):
+    results = Results(tmp_path, asked={"training_set": "a set"})
+    query = JudgedQuery("1", "red shoes", {}, {"a": RelevantItem("Red shoes", None, "none")})
+    for cell in ("mean", "full", "BM25", "no image"):
+        results.add(Run(cell=cell, seed=0, device="2 CPU cores"), [query], [["a", "b"]])
+    assert [cell.name for cell in summarize(results, command="").cells] == ["BM25", "no image", "mean"]

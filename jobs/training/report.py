@@ -32,7 +32,7 @@ from jobs.training.gallery import Card, Gallery
 from jobs.training.results import last_results
 from jobs.training.slices import ALL, SHOWN_MEASURES, TYPOS
 from models.retrieval_metrics import bootstrap_interval
-from models.training.card import settings_that_differ
+from models.training.settings import settings_that_differ
 from schemas import ITEMS, JOB_RUNS, PHOTO_WEIGHTS, TRAINING_SETS
 
 # Categories that are told apart, the largest first.

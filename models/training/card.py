@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Mapping
-from typing import Any
 
 from models.make.configuration_make import MakeConfig
-from models.training.settings import NOT_OF_THE_RUN, TrainSettings
-
-# What has no default, so that it differs in every run; the card says it elsewhere.
-_OF_EVERY_RUN = ("training_set", "output", "date")
-
+from models.training.settings import NOT_OF_THE_RUN, TrainSettings, settings_that_differ
 
 CARD = """---
 library_name: transformers
@@ -100,24 +94,3 @@ def model_card(
         settings=", ".join(f"`{name}={value}`" for name, value in own.items()) or "none",
         figures="\n".join(f"| {name} | {value:.4g} |" for name, value in metrics.items()),
     )
-
-
-def settings_that_differ(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a run that are not the defaults, by name; nested ones as `objectives.query_photo_weight`.
-
-    Args:
-        settings: `TrainSettings` as JSON holds it, or part of it; also of an earlier release.
-    """
-    usual = _flat(TrainSettings(training_set="", output="", date=dt.date.min).model_dump(mode="json"))
-    return {
-        name: value
-        for name, value in _flat(settings).items()
-        if name not in _OF_EVERY_RUN and (name not in usual or value != usual[name])
-    }
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-    return flat

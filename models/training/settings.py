@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-from models.make.objectives import ObjectiveSettings
+from models.make.objective_settings import ObjectiveSettings
 
 
 class TrainSettings(BaseModel, extra="forbid"):
@@ -131,6 +132,9 @@ NOT_OF_THE_RUN = {
     "cache_mb",
 }
 
+# What has no default, so that it differs in every run.
+_OF_EVERY_RUN = ("training_set", "output", "date")
+
 
 class TrainResult(BaseModel):
     """What a training run gave; the same on every rank."""
@@ -139,3 +143,24 @@ class TrainResult(BaseModel):
     weights_digest: str
     preprocessing_digest: str
     metrics: dict[str, float]
+
+
+def settings_that_differ(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run that are not the defaults, by name; nested ones as `objectives.query_photo_weight`.
+
+    Args:
+        settings: `TrainSettings` as JSON holds it, or part of it; also of an earlier release.
+    """
+    usual = _flat(TrainSettings(training_set="", output="", date=dt.date.min).model_dump(mode="json"))
+    return {
+        name: value
+        for name, value in _flat(settings).items()
+        if name not in _OF_EVERY_RUN and (name not in usual or value != usual[name])
+    }
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return flat

@@ -66,3 +66,13 @@ def test_every_job_is_listed_with_its_summary_and_has_help():
     unknown = subprocess.run([sys.executable, "-m", "jobs", "index", "bild"], cwd=ROOT, capture_output=True, text=True)
     assert unknown.returncode == 1
     assert "no job is named 'index bild'" in unknown.stderr
+
+
+def test_only_jobs_that_run_a_model_themselves_wait_for_torch_to_be_imported():
+    modules = {f"jobs.{file.parent.name}.{file.stem}" for files in find_jobs().values() for file in files.values()}
+    light = sorted(modules - {"jobs.index.check", "jobs.index.search", "jobs.training.train"})
+    program = (
+        f"import sys, {', '.join(light)}; print([name for name in ('torch', 'transformers') if name in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert answer.stdout.splitlines()[-1] == "[]"

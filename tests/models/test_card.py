@@ -3,8 +3,8 @@
 import datetime as dt
 
 from models.make.configuration_make import preset_config
-from models.training.card import model_card, settings_that_differ
-from models.training.settings import TrainSettings
+from models.training.card import model_card
+from models.training.settings import TrainSettings, settings_that_differ
 
 METRICS = {"steps": 1936.0, "rows_read": 90930.0, "validation_recall_at_10": 0.4471}
 

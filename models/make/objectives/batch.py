@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from models.make.masked_language_head import MaskedTexts
+from models.make.objective_settings import ObjectiveSettings, QueryKind
 from models.make.objectives.masks import ItemFacts, PairMasks, QueryFacts
 
 
@@ -66,3 +67,9 @@ class TrainingBatch:
             return type(value)(*(moved(tensor) for tensor in value))
 
         return TrainingBatch(**{name: moved(value) for name, value in vars(self).items()})
+
+
+def query_weights(kinds: Tensor, settings: ObjectiveSettings) -> Tensor:
+    """(queries,) kinds -> (queries,) float32: what each query weighs."""
+    by_kind = settings.weights_by_kind
+    return torch.tensor([by_kind[kind] for kind in QueryKind], device=kinds.device)[kinds]

@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.make.modeling_make import ItemOutput, MakeOutput
-from models.make.objectives.batch import TrainingBatch
+from models.make.objective_settings import ObjectiveSettings
+from models.make.objectives.batch import TrainingBatch, query_weights
 from models.make.objectives.masks import Facts, ItemFacts, joined, pair_masks, same_product
-from models.make.objectives.settings import ObjectiveSettings
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def gather_others(output: MakeOutput, batch: TrainingBatch, settings: ObjectiveS
         ranks=dist.get_world_size(),
         query_embedding=query_embedding,
         item=ItemOutput(**dict(zip(("embedding", "title_embedding", "image_embedding"), of_items, strict=True))),
-        weights=settings.weights_of(kinds),
+        weights=query_weights(kinds, settings),
         items_ignored=to_items.ignored(settings),
         items_counts=to_items.counts(settings),
         queries_ignored=to_queries.ignored(settings),

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from models.make.objectives.settings import ObjectiveSettings
+from models.make.objective_settings import ObjectiveSettings
 
 # A named tuple of tensors, of which each has a row, or a list of any length, a query or an item.
 Facts = TypeVar("Facts", bound=tuple[Tensor, ...])

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.make.matching_head import MatchingPairs
-from models.make.objectives.batch import TrainingBatch
-from models.make.objectives.settings import ObjectiveSettings
+from models.make.objective_settings import ObjectiveSettings
+from models.make.objectives.batch import TrainingBatch, query_weights
 
 # The most similar of a batch are often relevant, whatever the log says of them.
 _TOO_SIMILAR = 0.01
@@ -27,7 +27,7 @@ def pair_drawer(
     return partial(
         draw_pairs,
         item_of=batch.item_of,
-        weights=settings.weights_of(batch.kinds),
+        weights=query_weights(batch.kinds, settings),
         ignored=batch.masks.ignored(settings),
         generator=generator,
     )

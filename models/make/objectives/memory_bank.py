@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from models.make.objective_settings import ObjectiveSettings
 from models.make.objectives.contrastive import Negatives
 from models.make.objectives.masks import ItemFacts, QueryFacts, joined, pair_masks
-from models.make.objectives.settings import ObjectiveSettings
 
 _EMBEDDINGS = "embeddings"
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 from torch import Tensor
 
 from models.make.modeling_make import MakeOutput, first_components
-from models.make.objectives.batch import TrainingBatch
+from models.make.objective_settings import ObjectiveSettings
+from models.make.objectives.batch import TrainingBatch, query_weights
 from models.make.objectives.contrastive import Negatives, contrastive_loss
 from models.make.objectives.gather import OtherRanks, gather_others, is_distributed
 from models.make.objectives.image_text import image_text_loss
@@ -16,7 +17,6 @@ from models.make.objectives.masked_language import masked_language_loss
 from models.make.objectives.masks import same_product
 from models.make.objectives.matching import matching_loss
 from models.make.objectives.memory_bank import MemoryBank
-from models.make.objectives.settings import ObjectiveSettings
 
 
 def make_loss(
@@ -83,7 +83,7 @@ def _contrasts(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The weighted sum of the objectives that read nothing but vectors, and its unweighted parts."""
     ignored, counts = batch.masks.ignored(settings), batch.masks.counts(settings)
-    weights = settings.weights_of(batch.kinds)
+    weights = query_weights(batch.kinds, settings)
     of_all = {"ignored": ignored, "counts": counts, "weights": weights, "others": others}
     parts = {"query_item": _query_contrast(output, batch, "embedding", **of_all, more_items=held, margin=margin)}
     total = parts["query_item"]

@@ -2,6 +2,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.make.objective_settings import ObjectiveSettings
 from models.make.objectives.masks import (
     ItemFacts,
     QueryFacts,
@@ -10,7 +11,6 @@ from models.make.objectives.masks import (
     pair_masks,
     same_product,
 )
-from models.make.objectives.settings import ObjectiveSettings
 
 
 @settings(deadline=None)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from models.make.objectives import ItemFacts, MemoryBank, ObjectiveSettings, make_loss
+from models.make.objectives.batch import query_weights
 from tests.models.objectives.examples import ITEM_OF, KINDS, TAU, batch, output, unit
 
 ONLY_ITEMS = ObjectiveSettings(query_photo_weight=0, query_title_weight=0)
@@ -33,7 +34,7 @@ def test_items_of_the_bank_are_negatives_of_queries_alone():
         rivals = [scores[j, own] for j in range(7) if ITEM_OF[j] != own]
         of_queries = torch.stack([scores[i, own], *rivals]).log_softmax(0)[0]
         losses.append(-(of_items + of_queries).item() / 2)
-    weights = ONLY_ITEMS.weights_of(KINDS).tolist()
+    weights = query_weights(KINDS, ONLY_ITEMS).tolist()
     expected = math.fsum(w * loss for w, loss in zip(weights, losses, strict=True)) / sum(weights)
     assert loss_with(bank, made).item() == pytest.approx(expected, rel=1e-5)
 

@@ -1,13 +1,11 @@
-"""The weights and switches of the objectives."""
+"""The weights and switches of the objectives; no torch, so that they can be checked and shown without it."""
 
 from __future__ import annotations
 
 from enum import IntEnum
 from typing import Self
 
-import torch
 from pydantic import BaseModel, Field, model_validator
-from torch import Tensor
 
 
 class QueryKind(IntEnum):
@@ -58,7 +56,12 @@ class ObjectiveSettings(BaseModel, extra="forbid"):
         """The fields of `MakeConfig` that say which heads the objectives need."""
         return {"masked_language_head": self.masked_language_weight > 0, "matching_head": self.matching_weight > 0}
 
-    def weights_of(self, kinds: Tensor) -> Tensor:
-        """(queries,) kinds -> (queries,) float32 weights; a query that the log holds weighs 1."""
-        made, similar = self.pseudo_query_weight, self.neighbor_positive_weight
-        return torch.tensor([1.0, made, similar, made], device=kinds.device)[kinds]
+    @property
+    def weights_by_kind(self) -> dict[QueryKind, float]:
+        """What a query of each kind weighs; one that the log holds, 1."""
+        return {
+            QueryKind.CLICKED: 1.0,
+            QueryKind.OF_TITLE: self.pseudo_query_weight,
+            QueryKind.SIMILAR: self.neighbor_positive_weight,
+            QueryKind.OF_CLICKS: self.pseudo_query_weight,
+        }

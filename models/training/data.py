@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,9 @@ from models.make.processing_make import MakeProcessor
 from models.training.mixing import MixingBuffer
 from models.training.prepared import PreparedInputs
 from models.training.reader import AddedQueries, Row, RowReader, split_ragged
+
+# Rows of a batch, at least: one alone would be contrasted with nothing.
+_FEWEST_ROWS = 2
 
 
 @dataclass(frozen=True)
@@ -45,14 +50,14 @@ class TrainingData:
     Args:
         folder: the split.
         added: queries that the rows do not hold.
-        batch_size: rows a step and rank; lowered to the rows that a rank has in an epoch when those are fewer.
+        batch_size: rows a step and rank; an epoch has as many steps as batches of this size hold all rows.
         shuffle_rows: rows that are mixed with each other; a whole epoch when it has fewer.
         group_rows: rows with a word in common that are drawn together, at most; 1 draws single rows.
         cache_bytes: of decoded photos and of tokens, which are kept from epoch to epoch.
 
     Raises:
         FileNotFoundError: no such split.
-        ValueError: fewer row groups than ranks, or a batch of one, which contrasts nothing.
+        ValueError: fewer row groups than ranks, or fewer than two rows a rank.
     """
 
     def __init__(
@@ -76,10 +81,10 @@ class TrainingData:
                 f"{folder} has {self.size.row_groups} row groups for {world_size} processes: "
                 "train with fewer processes, or build the set with smaller row groups."
             )
-        self.batch_size = min(batch_size, self.size.rows // world_size)
-        if self.batch_size < 2:
+        if self.size.rows < _FEWEST_ROWS * world_size:
             raise ValueError(f"{folder} has {self.size.rows} rows for {world_size} processes: expected 2 a process.")
-        self.steps_per_epoch = self.size.rows // (self.batch_size * world_size)
+        self.steps_per_epoch = math.ceil(self.size.rows / (batch_size * world_size))
+        self._batch_size = batch_size
         self._folder, self._processor, self._added = folder, processor, added
         self._prepared = PreparedInputs(processor, max_bytes=cache_bytes)
         self._shuffle_rows, self._group_rows, self._seed = shuffle_rows, group_rows, seed
@@ -88,41 +93,40 @@ class TrainingData:
         self.rows_read = 0
 
     def epoch(self, epoch: int, *, last: bool, skip: int = 0) -> Iterator[TrainingBatch]:
-        """Exactly `steps_per_epoch` batches; every row of this rank's shard is read, and counted in `rows_read`.
+        """Exactly `steps_per_epoch` batches, which hold every row of this rank's shard once; `rows_read` counts them.
 
-        Shards differ by up to a row group: rows beyond the fixed number of steps wait for an epoch that draws them, and
-        a rank with too few repeats some of its own.
+        While rows come in, batches are full.  When all are read, those that wait are dealt out evenly over the steps
+        that are left, so that none is left over and none stands in a batch too small to contrast it; a shard may be
+        larger than another by a row group, and these batches with it.
 
         Args:
             epoch: decides the order of rows.
             last: no epoch follows, so nothing is read ahead for one.
-            skip: batches that a killed run has trained on already; they are drawn, and not given again.
+            skip: batches of it that a killed run has trained on already; they are drawn, and not given again.
         """
-        random = np.random.default_rng([self._seed, epoch, self._rank])
+        return map(self._collate, islice(self._draw_batches(epoch, last=last), skip, None))
+
+    def _draw_batches(self, epoch: int, *, last: bool) -> Iterator[list[Row]]:
+        buffer = MixingBuffer(self._group_rows, np.random.default_rng([self._seed, epoch, self._rank]))
         self.rows_read = 0
-        buffer = MixingBuffer(self._group_rows, random)
-        steps = 0
+        steps_left = self.steps_per_epoch
         reader = self._open(epoch)
         for rows in reader:
             self.rows_read += len(rows)
             buffer.extend(rows)
-            while len(buffer) >= self._shuffle_rows + self.batch_size and steps < self.steps_per_epoch:
-                drawn = buffer.draw(self.batch_size)
-                if steps >= skip:
-                    yield self._collate(drawn)
-                steps += 1
+            while len(buffer) >= self._shuffle_rows + self._batch_size and steps_left > 1:
+                yield buffer.draw(self._batch_size)
+                steps_left -= 1
         reader.close()
         self._opened = None
         if not last:
             self._open(epoch + 1)  # reads ahead while the buffer is used up
         spare = buffer.rows()
-        while steps < self.steps_per_epoch:
-            while len(buffer) < self.batch_size:
+        for left in range(steps_left, 0, -1):
+            rows = max(_FEWEST_ROWS, len(buffer) // left)
+            while len(buffer) < rows:  # a shard of very few rows has to repeat some
                 buffer.extend(spare)
-            drawn = buffer.draw(self.batch_size)
-            if steps >= skip:
-                yield self._collate(drawn)
-            steps += 1
+            yield buffer.draw(rows)
 
     def close(self) -> None:
         """End what reads ahead."""

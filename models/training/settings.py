@@ -43,7 +43,9 @@ class TrainSettings(BaseModel, extra="forbid"):
     patience: int | None = Field(
         None, ge=1, description="Validations in a row without a better score that end training; None: none do."
     )
-    batch_size: int = Field(512, ge=2, description="Products a step and process.")
+    batch_size: int = Field(
+        512, ge=2, description="Products a step and process; the last steps of an epoch share out what is left of it."
+    )
     micro_batch_size: int | None = Field(
         None,
         ge=1,

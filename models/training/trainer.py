@@ -41,6 +41,7 @@ _COUNTERS = (
     "validated_step",
     "waited",
     "validated",
+    "products",
     "queries",
     "rows_read",
     "rows_expected",
@@ -128,7 +129,7 @@ class Trainer:
         self.validated_at = 0.0  # progress
         self.validated_step = -1
         self.waited = self.validated = 0.0  # seconds
-        self.queries = self.rows_read = self.rows_expected = 0
+        self.products = self.queries = self.rows_read = self.rows_expected = 0
         self.best_score = 0.0
         self.without_gain = 0  # validations since the best one
         self.kept: tuple[dict[str, Any], dict[str, float]] | None = None
@@ -214,6 +215,7 @@ class Trainer:
         self.steps += 1
         if self.average is not None:
             self.average.update(self.model, self.steps)
+        self.products += len(batch)
         self.queries += len(batch.item_of)
         if self.steps % self.settings.progress_every == 0:
             figures = {"share_done": progress, "seconds_left": self._seconds_left(progress)}
@@ -231,12 +233,11 @@ class Trainer:
 
     def _speed(self) -> dict[str, float]:
         seconds = max(1e-9, time.monotonic() - self.started - self.validated)
-        products = self.steps * self.data.batch_size
         return {
             "steps": self.steps,
             "total_steps": self.total_steps,
             "seconds": seconds,
-            "products_per_second": products * self.process.world_size / seconds,
+            "products_per_second": self.products * self.process.world_size / seconds,
             "queries_per_second": self.queries * self.process.world_size / seconds,
             "data_wait_share": self.waited / seconds,
             "learning_rate": self.step.learning_rate,

@@ -41,14 +41,17 @@ class Market:
         yield self.run(catalog_ingest, night, catalog=catalog, images=images)
         yield self.run(log_ingest, night, query_log=query_log, **window)
 
+    def training_set(self, night: dt.date):
+        yield from self.ingest(night, start=night - dt.timedelta(days=1))
+        yield self.run(pairs, night, window_days=2)
+        yield self.run(build_set, night, row_group_size=32)
+
     def training(self, night: dt.date):
         judged = {
             "judged_queries": str(self.folder / "judged_queries.parquet"),
             "judgments": str(self.folder / "judgments.parquet"),
         }
-        records = list(self.ingest(night, start=night - dt.timedelta(days=1)))
-        records.append(self.run(pairs, night, window_days=2))
-        records.append(self.run(build_set, night, row_group_size=32))
+        records = list(self.training_set(night))
         records.append(self.run(train, night, epochs=1, batch_size=32))
         records.append(self.run(evaluate, night, **judged))
         records.append(self.run(promote, night))
@@ -103,6 +106,17 @@ def test_two_nights_embed_what_changed_and_a_third_run_changes_nothing(lake, mar
     assert lake.read(ITEM_EMBEDDINGS).where(F.col("item_id").isin(list(ids))).count() == len(ids)
     reasons = {row["reason"] for row in lake.read(REJECTED_ROWS).select("reason").distinct().collect()}
     assert {"empty_query", "junk_query", "future_clock", "repeated_delivery", "unknown_item"} <= reasons
+
+
+@pytest.mark.slow
+def test_two_workers_that_spark_starts_train_one_model_on_every_row(lake, market):
+    *_, built_set = market.training_set(FIRST)
+    trained = market.run(train, FIRST, epochs=1, batch_size=8, workers=2)
+    rows = built_set["figures"]["rows_train"]
+    assert trained["figures"]["rows_read"] == trained["figures"]["rows_expected"] == rows
+    assert trained["figures"]["steps"] == -(-rows // 16)
+    (model,) = lake.read(MODELS).collect()
+    assert lake.fs.exists(lake.path("models", model["model_version"], "model.safetensors"))
 
 
 def test_a_night_without_a_promoted_model_ingests_and_skips_the_rest(lake, market, run_job):

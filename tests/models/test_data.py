@@ -86,13 +86,33 @@ def test_the_same_seed_gives_the_same_batches(training_set, processor):
             torch.testing.assert_close(value, getattr(second, name), rtol=0, atol=0, msg=name)
 
 
-def test_every_rank_takes_the_same_number_of_steps(training_set, processor):
-    """Five row groups' worth of ranks cannot share six row groups evenly."""
-    steps = []
-    for rank in range(5):
-        data = training_data(training_set, processor, rank=rank, world_size=5)
-        steps.append(len(list(data.epoch(0, last=True))))
-    assert steps == [96 // (16 * 5)] * 5
+@pytest.mark.parametrize("batch_size", [7, 16, 20, 64])
+@pytest.mark.parametrize("world_size", [1, 2, 4, 5])
+def test_every_rank_takes_as_many_steps_and_together_they_train_on_every_row_once(
+    training_set, processor, world_size, batch_size
+):
+    """Six row groups do not go evenly into four or five ranks, nor 96 rows into batches of seven or twenty."""
+    ranks = []
+    for rank in range(world_size):
+        data = training_data(training_set, processor, rank=rank, world_size=world_size, batch_size=batch_size)
+        ranks.append([batch.items.item_keys.tolist() for batch in data.epoch(0, last=True)])
+    assert {len(batches) for batches in ranks} == {-(-96 // (batch_size * world_size))}
+    trained = Counter(key for batches in ranks for batch in batches for key in batch)
+    assert trained == Counter(row["item_key"] for row in training_rows())
+
+
+def test_the_last_batches_of_an_epoch_are_equally_large(training_set, processor):
+    data = training_data(training_set, processor, batch_size=20)
+    assert [len(batch) for batch in data.epoch(0, last=True)] == [20, 20, 20, 18, 18]
+
+
+def test_a_shard_of_a_single_row_repeats_it_in_every_step(processor, tmp_path):
+    write_split(tmp_path / "train", training_rows()[:33])
+    data = training_data(tmp_path, processor, rank=2, world_size=3, batch_size=4)
+    batches = [batch.items.item_keys.tolist() for batch in data.epoch(0, last=True)]
+    assert batches == [batches[0]] * 3
+    assert len(set(batches[0])) == 1
+    assert len(batches[0]) == 2
 
 
 def test_a_batch_larger_than_the_set_becomes_the_set(training_set, processor):

@@ -155,6 +155,19 @@ def test_other_models_and_objectives_train_too(training_set, tmp_path, changes):
     assert result.metrics["steps"] == 6
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["small", "base"])
+def test_the_large_presets_train_too(training_set, tmp_path, preset):
+    chosen = settings(training_set, tmp_path, preset=preset, overrides={}, batch_size=4, max_steps=2)
+    result = train(chosen)
+    assert result.metrics["steps"] == 2
+    encoder = Encoder.from_folder(chosen.output)
+    items = catalog()[:2]
+    vectors = encoder.embed_items(encoder.prepare_items(*zip(*((i["title"], i["photo"]) for i in items), strict=True)))
+    assert np.isfinite(vectors.embedding).all()
+    assert 0 < vectors.image_weight[1] < 1
+
+
 def train_in_two_processes(chosen: TrainSettings, folder: Path) -> list[TrainResult]:
     """What `train` gave in each of two processes that torchrun started."""
     script = folder / "script.py"

@@ -244,8 +244,16 @@ class MakeModel(PreTrainedModel):
 
     @property
     def temperature(self) -> Tensor:
-        """The learnt temperature, within the configuration's bounds."""
-        return self.log_temperature.exp().clamp(self.config.temperature_min, self.config.temperature_max)
+        """The learnt temperature; `limit_temperature` keeps it within the configuration's bounds."""
+        return self.log_temperature.exp()
+
+    @torch.no_grad()
+    def limit_temperature(self) -> None:
+        """Bring the temperature back within its bounds, after each step.
+
+        A clamp in the forward pass would have no gradient beyond a bound, so that what momentum carried there stays.
+        """
+        self.log_temperature.clamp_(math.log(self.config.temperature_min), math.log(self.config.temperature_max))
 
     def encode_queries(self, query_ids: Tensor) -> Tensor:
         """(batch, tokens, pieces) -> (batch, embedding_dim), unit norm."""

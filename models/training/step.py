@@ -74,6 +74,7 @@ class TrainingStep:
                 "lower learning_rate, or train with precision=float32."
             )
         self._optimizer.step()
+        self._model.limit_temperature()
         return loss, parts
 
     def tensors(self) -> dict[str, Tensor]:

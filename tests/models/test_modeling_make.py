@@ -257,7 +257,19 @@ def test_the_temperature_keeps_to_its_bounds():
     model, _ = made()
     for log_temperature, expected in ((-100.0, 0.05), (100.0, 0.5)):
         model.log_temperature.data.fill_(log_temperature)
+        model.limit_temperature()
         assert model.temperature.item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("beyond", "back"), [(-100.0, -1.0), (100.0, 1.0)])
+def test_a_temperature_that_went_beyond_a_bound_can_come_back(beyond: float, back: float):
+    model, _ = made()
+    model.log_temperature.data.fill_(beyond)
+    model.limit_temperature()
+    bound = model.temperature.item()
+    (back * model.temperature).backward()
+    torch.optim.SGD([model.log_temperature], lr=1.0).step()
+    assert (model.temperature.item() - bound) * back < 0, "the gradient reaches a parameter that stands at its bound"
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ Raises:
     ValueError: as many rankings as judgments were expected, or a query has no relevant item, which no ranking serves.
 """
 
+import math
 from collections.abc import Collection, Hashable, Sequence
 
 import numpy as np
@@ -14,7 +15,9 @@ import numpy as np
 Ranked = Sequence[Sequence[Hashable]]
 Relevant = Sequence[Collection[Hashable]]
 
+# Bootstrap means: so many at a time, and so many beyond either end of an interval.
 _RESAMPLES = 1_000
+_RESAMPLES_BEYOND = 10
 
 
 def recall_at_k(ranked: Ranked, relevant: Relevant, k: int) -> np.ndarray:
@@ -39,9 +42,17 @@ def reciprocal_rank(ranked: Ranked, relevant: Relevant) -> np.ndarray:
 
 
 def bootstrap_interval(values: np.ndarray, *, level: float = 0.95) -> tuple[float, float]:
-    """Percentile-bootstrap interval of the mean of (n,) values; the same values always give the same."""
-    draws = np.random.default_rng(0).integers(len(values), size=(_RESAMPLES, len(values)))
-    lower, upper = np.quantile(values[draws].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    """Percentile-bootstrap interval of the mean of (n,) values; the same values always give the same.
+
+    The higher the level, the more resamples: its ends would else be the extremes of a few draws.
+    """
+    beyond = (1 - level) / 2
+    random = np.random.default_rng(0)
+    means = [
+        values[random.integers(len(values), size=(_RESAMPLES, len(values)))].mean(axis=1)
+        for _ in range(max(1, math.ceil(_RESAMPLES_BEYOND / beyond / _RESAMPLES)))
+    ]
+    lower, upper = np.quantile(np.concatenate(means), [beyond, 1 - beyond])
     return float(lower), float(upper)
 
 

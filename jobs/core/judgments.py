@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from pydantic import Field, model_validator
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.core.job import JobRun
+from jobs.core.lake import Lake
 from jobs.core.options import DatedOptions
 from jobs.core.sources import identifier_of, read_source
 from schemas import JOB_RUNS
@@ -63,28 +65,46 @@ def judged_set_digest(queries: Iterable[tuple[str, str]]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
 
 
-def count_judged_run(job: JobRun, queries: Sequence[tuple[str, str]]) -> str:
+def judged_runs(lake: Lake, judged_set: str) -> dict[str, int]:
+    """Job to how many of its runs, as far as they are recorded, measured these queries."""
+    measured_them = F.map_contains_key("figures", _figure_of(judged_set))
+    rows = lake.read(JOB_RUNS).where(measured_them).groupBy("job").count().orderBy("job").collect()
+    return {row["job"]: row["count"] for row in rows}
+
+
+class JudgedRun(NamedTuple):
+    """A run that measures judged queries.
+
+    Args:
+        judged_set: Their digest.
+        number: 1 for the first run that measured them.
+    """
+
+    judged_set: str
+    number: int
+
+
+def count_judged_run(job: JobRun, queries: Sequence[tuple[str, str]]) -> JudgedRun:
     """Record that this run measures these queries, and say how many runs measured them before.
 
     Queries that have chosen among many models no longer tell how good the chosen one is: the count says how much they
-    are worn.  A run counts from here on, whatever becomes of it.
+    are worn.  A run counts whether it succeeds or fails; one whose process is killed leaves no record.
 
     Args:
         job: The run; its record gets the figures `judged_set <digest>` (queries) and `judged_run` (1 for the first).
         queries: (query_id, query) of each.
-
-    Returns:
-        The set's digest.
     """
     digest = judged_set_digest(queries)
-    name = f"judged_set {digest}"
-    before = job.lake.read(JOB_RUNS).where(F.map_contains_key("figures", name)).groupBy("job").count()
-    runs = {row["job"]: row["count"] for row in before.orderBy("job").collect()}
+    runs = judged_runs(job.lake, digest)
     number = 1 + sum(runs.values())
-    job.figure(name, len(queries))
+    job.figure(_figure_of(digest), len(queries))
     job.figure("judged_run", number)
     earlier = ", ".join(f"{count:,} of {of_job}" for of_job, count in runs.items())
     job.note(
         f"run {number:,} over these {len(queries):,} judged queries" + (f" (before: {earlier})" if earlier else "")
     )
-    return digest
+    return JudgedRun(digest, number)
+
+
+def _figure_of(judged_set: str) -> str:
+    return f"judged_set {judged_set}"

@@ -114,6 +114,7 @@ def run(job: JobRun, options: Options) -> None:
             champion=versions[0],
             challenger=versions[1],
             queries=len(queries),
+            judged_run=judged.run,
             measures=SHOWN_MEASURES,
             compared=compared,
             won=_duels(job, queries, before, after, won),

@@ -23,7 +23,7 @@ from jobs.training.results import KEPT_RESULTS, keep_results, results_of
 from jobs.training.slices import ALL, SHOWN_MEASURES, Slice
 from models.retrieval_metrics import bootstrap_interval
 from models.vector_space import effective_rank, hubness
-from schemas import MODELS, PHOTO_WEIGHTS
+from schemas import ITEMS, MODELS, PHOTO_WEIGHTS
 
 # Items whose weights are kept.
 _SAMPLED_ITEMS = 20_000
@@ -112,6 +112,9 @@ def measure_model(
         weights = sample_of(catalog.items, count=_SAMPLED_ITEMS, of=items).drop("embedding")
         weights = weights.withColumn("model_version", F.lit(version))
         job.lake.replace(PHOTO_WEIGHTS, weights, F.col("model_version") == version)
+    without = job.lake.read(ITEMS).where("is_active").count() - items
+    if without:
+        job.note(f"{without:,} active items have no vector under {version}: no query finds them")
     measured = measure_slices(judged.slices, ranked)
     found = [ids[:KEPT_RESULTS] for ids in ranked[: len(judged.queries)]]
     measured[ALL] |= measure_space(items, moment, found)
@@ -126,9 +129,21 @@ def measure_model(
 
 
 def _is_measured(job: JobRun, options: Options, model: Row, judged: JudgedSet) -> bool:
-    """Whether the model was measured on these queries for this date, in all their slices."""
-    known = results_of(job.lake, model["model_version"], judged.digest, options.date).select("slice").distinct()
-    return {part.name for part in judged.slices} <= {row["slice"] for row in known.collect()}
+    """Whether the model was measured on these queries for this date, in all their slices and with these answers.
+
+    Answers differ when judgments, or the catalog that they are looked for in, were taken in anew since.
+    """
+    results = results_of(job.lake, model["model_version"], judged.digest, options.date)
+    known = {
+        (row["slice"], row["query_id"], frozenset(row["relevant"]))
+        for row in results.select("slice", "query_id", "relevant").collect()
+    }
+    asked = {
+        (part.name, judged.meant[position].query_id, frozenset(relevant))
+        for part in judged.slices
+        for position, relevant in zip(part.positions, part.relevant, strict=True)
+    }
+    return asked <= known
 
 
 if __name__ == "__main__":

@@ -48,10 +48,12 @@ class JudgedSet:
 
     Args:
         digest: Names the queries, as `judged_set_digest` does.
+        run: Which run over these queries this one is, 1 for the first.
         queries: Those that have a relevant item in the catalog, in order of query_id.
     """
 
     digest: str
+    run: int
     queries: Sequence[JudgedQuery]
 
     @cached_property
@@ -88,8 +90,12 @@ def load_judged_set(job: JobRun, options: MeasuringOptions, *, training_set_id: 
         queries = read_judged_queries(job.spark, options, attributes=options.slice_by)
     else:
         queries = _held_out_queries(job, training_set_id)
+        job.note(
+            f"no judged queries: measured on the held-out queries of training set {training_set_id}, which chose the "
+            "best weights of each model trained on it, and which a model of another set may have learnt from"
+        )
     asked = [(row["query_id"], row["query"]) for row in queries.select("query_id", "query").collect()]
-    digest = count_judged_run(job, asked)
+    digest, run = count_judged_run(job, asked)
     pairs = job.lake.read(QUERY_ITEM_PAIRS)
     rows = (
         queries.withColumn("item_id", F.explode("relevant"))
@@ -121,7 +127,7 @@ def load_judged_set(job: JobRun, options: MeasuringOptions, *, training_set_id: 
         )
         for (query_id, query), answers in of_query.items()
     ]
-    return JudgedSet(digest, judged)
+    return JudgedSet(digest, run, judged)
 
 
 def traffic(pairs: DataFrame, key: str) -> DataFrame:

@@ -33,7 +33,9 @@ class Options(DatedOptions):
         0.05, ge=0, le=1, description=f"Most that a slice of {ENOUGH_QUERIES} queries or more may lose of the measure."
     )
     reason: str | None = Field(
-        None, min_length=1, description="Promote in any case, for this reason, which is recorded."
+        None,
+        min_length=1,
+        description="Promote a measured model that would be refused, for this reason, which is kept.",
     )
 
 

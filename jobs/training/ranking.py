@@ -11,7 +11,7 @@ from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs.core.job import JobRun
+from jobs.core.job import JobError, JobRun
 from jobs.embedding.inference import Seconds, embed_item_batches, open_encoder, threads_per_task, with_photos
 from schemas import ITEM_IMAGES, ITEMS
 
@@ -44,11 +44,17 @@ class EmbeddedCatalog:
         return [by_query.get(position, []) for position in range(len(queries))]
 
     def moments(self) -> tuple[int, np.ndarray]:
-        """How many vectors there are, and the (dim, dim) sum of x x^T over them."""
+        """How many vectors there are, and the (dim, dim) sum of x x^T over them.
+
+        Raises:
+            JobError: There is none.
+        """
         of_partitions = self.items.select("embedding").mapInPandas(
             moment_of_partition, "items long, moment array<double>"
         )
         parts = of_partitions.collect()
+        if not parts:
+            raise JobError("no active item has a vector under this model: nothing can be found")
         moment = np.sum([part["moment"] for part in parts], axis=0)
         side = int(np.sqrt(len(moment)))
         return sum(part["items"] for part in parts), moment.reshape(side, side)

@@ -22,11 +22,13 @@ from pyspark.sql import Row
 from pyspark.sql import functions as F
 
 from jobs.core.job import DatedOptions, JobRun, main
+from jobs.core.judgments import judged_runs
 from jobs.core.lake import Lake
 from jobs.core.pages import render_page, write_page
 from jobs.core.plots import HISTOGRAM_BINS, WeightSpread, weight_histogram, weight_spreads
 from jobs.core.serving import find_model
 from jobs.training.ablations import Ablations, read_ablations
+from jobs.training.colours import names_a_colour
 from jobs.training.curves import Curves, draw_curves, read_curves
 from jobs.training.gallery import Card, Gallery
 from jobs.training.results import last_results
@@ -37,8 +39,8 @@ from schemas import ITEMS, JOB_RUNS, PHOTO_WEIGHTS, TRAINING_SETS
 
 # Categories that are told apart, the largest first.
 _CATEGORIES = 12
-# Slices of items whose weights are set against each other.
-_COMPARED_ITEMS = ("titles that hold every word", "titles that lack a word", "items shown", "items never shown")
+# Slices of judged queries' answers whose weights are set against each other.
+_COMPARED_ANSWERS = ("titles that hold every word", "titles that lack a word", "items shown", "items never shown")
 
 
 class Options(DatedOptions):
@@ -87,7 +89,7 @@ class Weights:
     Args:
         image_status: ok, missing, broken -> items of the sample.
         histogram: Items with a readable photo by the photo's weight.
-        categories, kinds: The same by category, and by what the judged queries' answers are.
+        categories, kinds: The same by category, and by what titles and the judged queries' answers are.
         examples: Caption to products, for both ends of the photo's weight and of its effect.
     """
 
@@ -111,6 +113,7 @@ class Page:
     settings: Mapping[str, Any]
     slices: Mapping[str, tuple[int, Mapping[str, Figure]]]
     measured_on: dt.date | None
+    judged_runs: int
     weights: Weights | None
     hardest: Sequence[HardQuery]
     ablations: Ablations | None
@@ -129,15 +132,16 @@ class Page:
         if self.weights and any(self.weights.histogram):
             drawn["weights"] = weight_histogram(self.weights.histogram)
             drawn["categories"] = weight_spreads(self.weights.categories, name="categories")
-            if self.weights.kinds:
-                drawn["kinds"] = weight_spreads(self.weights.kinds, name="kinds")
+            drawn["kinds"] = weight_spreads(self.weights.kinds, name="kinds")
         return drawn
 
 
 def verdict_of(lake: Lake, model: Row) -> Verdict:
     """What became of the model, by its stage and by the last run of `training promote` that named it."""
     version = model["model_version"]
-    names_it = F.exists("notes", lambda note: note.contains(version))
+    names_it = F.exists(
+        "notes", lambda note: note.startswith(f"{version} ") | note.contains(f" of {version} against the promoted ")
+    )
     judged = lake.read(JOB_RUNS).where((F.col("job") == "training promote") & names_it)
     last = judged.orderBy(F.desc("finished_at")).first()
     notes = last["notes"] if last else []
@@ -207,17 +211,13 @@ def category_spreads(shown: pd.DataFrame) -> list[WeightSpread]:
 
 
 def kind_spreads(shown: pd.DataFrame, results: pd.DataFrame | None) -> list[WeightSpread]:
-    """The spreads of kinds of judged queries' answers, as far as the sample has them."""
-    if results is None:
-        return []
-    weights = shown.set_index("item_id")["image_weight"]
-    spreads = []
-    for kind in _COMPARED_ITEMS:
+    """The spreads of kinds of titles and, once they are known, of judged queries' answers, as the sample has them."""
+    named = shown["title"].map(names_a_colour)
+    kinds = {"titles that name a colour": shown[named], "titles that name none": shown[~named]}
+    for kind in () if results is None else _COMPARED_ANSWERS:
         answers = set().union(*results.loc[results["slice"] == kind, "relevant"])
-        of_kind = weights[weights.index.isin(answers)]
-        if len(of_kind):
-            spreads.append(spread_of(kind, of_kind))
-    return spreads
+        kinds[f"answers: {kind}"] = shown[shown["item_id"].isin(answers)]
+    return [spread_of(kind, items["image_weight"]) for kind, items in kinds.items() if len(items)]
 
 
 def ends(shown: pd.DataFrame, count: int) -> dict[str, pd.DataFrame]:
@@ -241,7 +241,7 @@ def gather(job: JobRun, options: Options) -> Page:
     with job.stage("tables"):
         rows = last_results(lake, version, options.date)
         results = None if rows is None else rows.toPandas()
-        items = lake.read(ITEMS).select("item_id", "category")
+        items = lake.read(ITEMS).select("item_id", "title", "category")
         sample = lake.read(PHOTO_WEIGHTS).where(F.col("model_version") == version)
         sample = sample.join(items, on="item_id", how="inner").toPandas()
         verdict, seen = verdict_of(lake, model), data_seen(lake, model)
@@ -277,6 +277,7 @@ def gather(job: JobRun, options: Options) -> Page:
         settings=settings_that_differ(json.loads(model["training_settings"])),
         slices={} if results is None else slice_figures(results),
         measured_on=None if results is None else results["logical_date"].iloc[0],
+        judged_runs=0 if results is None else sum(judged_runs(lake, results["judged_set"].iloc[0]).values()),
         weights=weights if len(sample) else None,
         hardest=[
             HardQuery(

@@ -129,8 +129,8 @@ def cut_slices(queries: Sequence[JudgedQuery]) -> list[Slice]:
                 of_kind[kind][position].add(item_id)
             if item.category is not None:
                 categories[item.category] += 1
-                of_kind[f"category={item.category}"][position].add(item_id)
-    small = {f"category={name}" for name, _ in categories.most_common()[_CATEGORIES:]}
+                of_kind[_category_slice(item.category)][position].add(item_id)
+    small = {_category_slice(name) for name, _ in categories.most_common()[_CATEGORIES:]}
     if len(of_traffic) > 1:
         of_queries |= of_traffic
     slices = [_of_queries(ALL, range(len(queries)), queries)]
@@ -149,6 +149,10 @@ def typo_slice(queries: Sequence[JudgedQuery], mistyped: Mapping[int, str]) -> S
     """The mistyped queries, each with the items of the query that was meant; their rankings follow all queries'."""
     meant = _of_queries(TYPOS, list(mistyped), queries)
     return replace(meant, positions=range(len(queries), len(queries) + len(mistyped)))
+
+
+def _category_slice(category: str) -> str:
+    return f"items of category {category}"
 
 
 def lacks_a_word(title: str, query_words: set[str]) -> bool:

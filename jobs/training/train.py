@@ -152,21 +152,27 @@ def _share_done(progress_file: Path) -> float:
     return max((json.loads(line).get("share_done", 0.0) for line in lines), default=0.0)
 
 
+def recipe_of(settings: TrainSettings, workers: int) -> str:
+    """All that decides what is learnt from a training set, as JSON: so many workers contrast as many batches as one."""
+    recipe = settings.model_dump(mode="json", exclude={"training_set", "output", "date"})
+    return json.dumps(recipe | ({"workers": workers} if workers > 1 else {}), separators=(",", ":"))
+
+
 def run(job: JobRun, options: Options) -> None:
     """Train unless a model of this set and these settings exists; record it as a candidate."""
     lake, spark = job.lake, job.spark
     training_set = find_training_set(lake, options.training_set_id, options.date)
     progress_file = Path(tempfile.mkdtemp(prefix="make-training-")) / "progress.jsonl"
     settings = options.settings_over(lake.path(training_set["uri"]), training_set["logical_date"])
-    what_decides = settings.model_dump_json(exclude={"training_set", "output", "date"})
+    recipe = recipe_of(settings, options.workers)
     trained = lake.read(MODELS).where(
-        (F.col("training_set_id") == training_set["training_set_id"]) & (F.col("training_settings") == what_decides)
+        (F.col("training_set_id") == training_set["training_set_id"]) & (F.col("training_settings") == recipe)
     )
     if not trained.isEmpty():
         job.note(f"{trained.first()['model_version']} was trained on this set with these settings already")
         job.unchanged()
         return
-    run_key = hashlib.sha256(f"{training_set['training_set_id']} {what_decides}".encode()).hexdigest()[:16]
+    run_key = hashlib.sha256(f"{training_set['training_set_id']} {recipe}".encode()).hexdigest()[:16]
     settings = settings.model_copy(
         update={
             "progress_file": str(progress_file),
@@ -190,7 +196,7 @@ def run(job: JobRun, options: Options) -> None:
         "weights_sha256": result.weights_digest,
         "preprocessing_sha256": result.preprocessing_digest,
         "training_set_id": training_set["training_set_id"],
-        "training_settings": what_decides,
+        "training_settings": recipe,
         "dimension": preset_config(settings.preset, **settings.overrides).embedding_dim,
         "metrics": {name: float(value) for name, value in result.metrics.items()},
         "stage": "candidate",

@@ -119,7 +119,9 @@ def test_a_build_that_serves_judged_queries_worse_than_the_published_one_fails(
     judgments.write_text("query_id,item_id\n" + "".join(f"{i},{row}\n{i},delisted\n" for i, _, row in asked))
     options = {"judged_queries": str(queries), "judgments": str(judgments), "max_churn": 1.0, "max_drift": 2.0}
 
-    assert run_job(check, date=NEXT_DAY, **options, **NO_CATALOG)["verdict"] == "succeeded"
+    first = run_job(check, date=NEXT_DAY, **options, **NO_CATALOG)
+    assert first["verdict"] == "succeeded"
+    assert f"run 1 over these {len(asked)} judged queries" in first["notes"]
     gates = verdict(lake, "build-same")[1]
     assert gates["judged_recall_at_10"]["figure"] == 1.0
     assert gates["judged_recall_at_10"]["bound"] == 0.98
@@ -127,6 +129,7 @@ def test_a_build_that_serves_judged_queries_worse_than_the_published_one_fails(
     put_build("build-worse", NEXT_DAY, "built", rows=np.roll(rows, 70, axis=0))
     record = run_job(check, date=NEXT_DAY, **options, **NO_CATALOG)
     assert record["verdict"] == "failed"
+    assert f"run 2 over these {len(asked)} judged queries (before: 1 of index check)" in record["notes"]
     assert "judged_recall_at_10 is" in record["notes"][-1]
     assert "published 1.0000" in record["notes"][-1]
 

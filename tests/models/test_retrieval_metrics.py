@@ -35,3 +35,11 @@ def test_the_interval_of_a_mean_is_as_wide_as_its_normal_approximation():
     assert lower == pytest.approx(values.mean() - 1.96 * error, abs=0.2 * error)
     assert upper == pytest.approx(values.mean() + 1.96 * error, abs=0.2 * error)
     assert bootstrap_interval(values) == (lower, upper)
+
+
+def test_the_ends_of_a_strict_interval_are_no_extremes_of_a_few_draws():
+    values = np.random.default_rng(1).normal(size=400)
+    lower, upper = bootstrap_interval(values, level=1 - 0.05 / 27)
+    error = values.std() / math.sqrt(len(values))
+    assert lower == pytest.approx(values.mean() - 3.11 * error, abs=0.2 * error)
+    assert upper == pytest.approx(values.mean() + 3.11 * error, abs=0.2 * error)

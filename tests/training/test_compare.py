@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -12,10 +13,13 @@ from jobs.training.compare import compare_slices, widest_gaps
 from jobs.training.slices import JudgedQuery, RelevantItem, cut_slices
 from models.training.checkpoint import load_model_folder, save_model_folder
 from schemas import ITEM_IMAGES, ITEMS, JUDGED_RESULTS, MODELS, PHOTO_WEIGHTS, QUERY_ITEM_PAIRS
+from tests.pages import Tags
 from tests.photos import jpeg
 
 DAY = dt.date(2026, 11, 1)
-TITLES = {"i1": "red dress", "i2": "blue shirt", "i3": "red shoes", "i4": "white hat"}
+DUEL = re.compile(r"nDCG@10 ([\d.]+) → ([\d.]+)")
+HOSTILE = "<script>alert('title')</script>"
+TITLES = {"i1": "red dress", "i2": f"blue shirt {HOSTILE}", "i3": "red shoes", "i4": "white hat"}
 
 
 def asked(count: int) -> list[JudgedQuery]:
@@ -83,8 +87,19 @@ def test_the_newest_model_is_compared_with_the_promoted_one(lake, run_job, judge
     assert record["verdict"] == "succeeded", record["notes"]
     assert "1 queries have no relevant item in the catalog: left out" in record["notes"]
     page = Path(lake.path("reports", "night_1", "index.html")).read_text()
+    tags = Tags(page)
+    assert not tags.open
+    assert "script" not in tags.names
+    assert all(address.startswith(("data:", "#")) for address in tags.addresses)
     assert f"{challenger} against {promoted_model}" in page
+    assert "This is run 1 over them" in page
     assert "data:image/jpeg;base64," in page
+    assert HOSTILE not in page, "titles are data"
+    won, lost = page.split("<h2>Queries won</h2>")[1].split("<h2>Queries lost</h2>")
+    gains = [[float(after) - float(before) for before, after in DUEL.findall(section)] for section in (won, lost)]
+    assert sum(map(len, gains)) > 0, "a model that turns every ranking around wins or loses some query"
+    assert all(gain > 0 for gain in gains[0])
+    assert all(gain < 0 for gain in gains[1])
     for name in ("all", "typos", "wording=plain", "items never shown"):
         assert f"change_of_recall_at_10 [{name}]" in record["figures"]
     assert "run 1 over these 3 judged queries" in record["notes"]
@@ -137,3 +152,27 @@ def test_evaluation_records_what_the_model_and_the_promoted_one_answer(
 def test_a_model_is_not_compared_with_itself(run_job, judged, promoted_model):
     record = run_job(compare, date=DAY, **judged)
     assert "is both challenger and champion" in record["notes"][-1]
+
+
+def test_two_models_are_compared_by_name_and_without_a_promoted_one_they_must_be(
+    lake, run_job, judged, promoted_model, challenger
+):
+    record = run_job(compare, date=DAY, run_id="named", **judged, model_version=promoted_model, against=challenger)
+    assert record["verdict"] == "succeeded", record["notes"]
+    page = Path(lake.path("reports", "named", "index.html")).read_text()
+    assert f"<h1>{promoted_model} against {challenger}</h1>" in page
+    lake.delta(MODELS).update(set={"stage": "'candidate'", "promoted_at": "null"})
+    assert "no model was promoted yet: name one with --against" in run_job(compare, date=DAY, **judged)["notes"][-1]
+
+
+def test_the_promoted_model_is_measured_again_when_the_answers_changed_since(
+    lake, run_job, judged, challenger, promoted_model
+):
+    run_job(evaluate, date=DAY, **judged, model_version=promoted_model)
+    with Path(judged["judgments"]).open("a") as file:
+        file.write("q2,i2\n")
+    run_job(evaluate, date=DAY, **judged, model_version=challenger)
+    results = lake.read(JUDGED_RESULTS).where("slice = 'all' and query_id = 'q2'").collect()
+    assert sorted((row["model_version"], row["relevant"]) for row in results) == sorted(
+        (version, ["i2", "i4"]) for version in (challenger, promoted_model)
+    )

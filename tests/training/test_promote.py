@@ -2,12 +2,16 @@
 
 import datetime as dt
 
+import numpy as np
 import pandas as pd
 import pytest
 from pyspark.sql import functions as F
 
+from jobs.core.serving import find_model
 from jobs.training import promote as job
+from jobs.training.paired import Difference, joint_level
 from jobs.training.promote import pair_slices, refusals
+from jobs.training.report import verdict_of
 from schemas import JUDGED_RESULTS, MODELS
 
 DAY = dt.date(2026, 11, 2)
@@ -47,6 +51,16 @@ def test_values_are_paired_by_query_whatever_their_order():
     assert difference.lower == pytest.approx(difference.upper) == pytest.approx(0.1)
 
 
+def test_many_slices_share_one_error_and_few_queries_decide_nothing():
+    assert [joint_level(slices) for slices in (1, 10)] == pytest.approx([0.95, 0.995])
+    random = np.random.default_rng(0)
+    before, after = random.normal(0, 1, 40), random.normal(0.5, 1, 40)
+    alone, together = (Difference.between(before, after, level=joint_level(slices)) for slices in (1, 27))
+    assert together.lower < alone.lower < alone.upper < together.upper
+    surely = [Difference(queries, 0.0, 1.0, 0.9, 1.0).verdict for queries in (19, 20)]
+    assert surely == ["open", "better"]
+
+
 def add_candidate(lake, version: str) -> None:
     row = lake.read(MODELS).where("stage = 'promoted'").first().asDict()
     row |= {"model_version": version, "stage": "candidate", "promoted_at": None}
@@ -54,12 +68,13 @@ def add_candidate(lake, version: str) -> None:
     lake.append(MODELS, lake.read(MODELS).sparkSession.createDataFrame([row], MODELS.schema))
 
 
-def add_results(lake, version: str, values: list[float], judged_set: str = "a") -> None:
+def add_results(lake, version: str, values: list[float], judged_set: str = "a", of: str = "all", **others) -> None:
+    """One figure a query for all measures but `others`."""
     now = dt.datetime(2026, 11, 2, tzinfo=dt.UTC)
-    rows = [
-        (version, judged_set, DAY, "all", f"q{n}", "dress", *[value] * 5, ["i1"], ["i1"], now)
-        for n, value in enumerate(values)
-    ]
+    rows = []
+    for n, value in enumerate(values):
+        measures = dict.fromkeys(("recall_at_1", "recall_at_10", "recall_at_100", "ndcg_at_10", "mrr"), value) | others
+        rows.append((version, judged_set, DAY, of, f"q{n}", "dress", *measures.values(), ["i1"], ["i1"], now))
     lake.append(JUDGED_RESULTS, lake.read(JUDGED_RESULTS).sparkSession.createDataFrame(rows, JUDGED_RESULTS.schema))
 
 
@@ -78,6 +93,37 @@ def test_a_refusal_is_no_failure_and_a_reason_overrules_it_and_is_recorded(lake,
     assert model.first()["stage"] == "promoted"
     assert model.first()["promotion_reason"] == "the old one cannot read Chinese"
     assert run_job(job, date=DAY)["verdict"] == "unchanged"
+
+
+def test_measure_and_bound_are_those_that_are_configured(lake, promoted_model, run_job):
+    add_candidate(lake, "make-new")
+    add_results(lake, promoted_model, [0.5] * 20, mrr=0.6)
+    add_results(lake, promoted_model, [0.5] * 20, of="shoes", mrr=0.6)
+    add_results(lake, "make-new", [0.4] * 20, mrr=0.7)
+    add_results(lake, "make-new", [0.4] * 20, of="shoes", mrr=0.5)
+    assert "recall_at_10 of make-new against" in run_job(job, date=DAY)["notes"][-1]
+    lost = run_job(job, date=DAY, measure="mrr")["notes"][-1]
+    assert "slice shoes: 0.5000 against 0.6000 over 20 queries" in lost
+    assert "at most 0.05 less is accepted" in lost
+    promoted = run_job(job, date=DAY, measure="mrr", slice_tolerance=0.11)
+    assert promoted["verdict"] == "succeeded", promoted["notes"]
+
+
+def test_the_page_of_each_model_tells_its_own_verdict(lake, promoted_model, run_job):
+    """The champion is named in the challenger's refusal, which is none of its own."""
+    add_candidate(lake, "make-new")
+    add_results(lake, promoted_model, [0.5, 1.0])
+    add_results(lake, "make-new", [0.5, 0.8])
+    assert verdict_of(lake, find_model(lake, "make-new")).headline == "not judged yet"
+    run_job(job, date=DAY)
+    refused, champion = (verdict_of(lake, find_model(lake, version)) for version in ("make-new", promoted_model))
+    assert (refused.light, refused.headline) == ("amber", "not promoted")
+    assert refused.reasons[-1].startswith("refused: recall_at_10 of make-new against the promoted")
+    assert (champion.light, champion.headline, champion.reasons) == ("green", "promoted, on 1 November 2026", [])
+    run_job(job, date=DAY, reason="it knows more words")
+    promoted = verdict_of(lake, find_model(lake, "make-new"))
+    assert promoted.light == "green"
+    assert "make-new is promoted; reason: it knows more words" in promoted.reasons
 
 
 def test_models_that_were_not_measured_alike_are_not_compared(lake, promoted_model, run_job):

@@ -30,6 +30,7 @@ HOSTILE = "<script>alert('title')</script>"
 SAMPLE = pd.DataFrame(
     {
         "item_id": ["a", "b", "c", "d"],
+        "title": ["Red hat", "hat", "红色 帽子", "shoe, reduced"],
         "category": ["hats", "hats", None, "shoes"],
         "image_weight": [0.1, 0.3, 0.6, 0.8],
         "photo_effect": [0.2, 0.1, 0.4, 0.3],
@@ -66,6 +67,7 @@ def page_of(**known) -> str:
         "settings": {},
         "slices": {},
         "measured_on": None,
+        "judged_runs": 0,
         "weights": None,
         "hardest": [],
         "ablations": None,
@@ -90,6 +92,7 @@ def test_a_page_is_whole_carries_no_markup_of_its_data_and_loads_nothing():
         settings={"overrides.fusion": "mean"},
         slices=slice_figures(RESULTS),
         measured_on=DAY,
+        judged_runs=7,
         weights=Weights({"ok": 4}, [1] * 40, category_spreads(SAMPLE), kind_spreads(SAMPLE, RESULTS), {"most": [card]}),
         hardest=[HardQuery(HOSTILE, 0.0, 1, [card])],
     )
@@ -100,6 +103,8 @@ def test_a_page_is_whole_carries_no_markup_of_its_data_and_loads_nothing():
     assert all(address.startswith(("data:", "#")) for address in tags.addresses)
     assert html.count("&lt;script&gt;alert") >= 3
     assert "0.167 <small>0.000 to 0.500</small>" in html
+    assert "7 runs over these queries so far" in html
+    assert "<dt>effective_rank</dt><dd>41.5</dd>" in html
 
 
 def test_the_ablations_of_another_set_are_shown_and_told_to_be():
@@ -150,10 +155,14 @@ def test_weights_are_spread_by_category_and_by_kind_of_answer():
         ("(no category)", 1),
         ("shoes", 1),
     ]
-    (lacking,) = kind_spreads(SAMPLE, RESULTS)
-    assert (lacking.group, lacking.items) == ("titles that lack a word", 2)
+    *titles, lacking = kind_spreads(SAMPLE, RESULTS)
+    assert (lacking.group, lacking.items) == ("answers: titles that lack a word", 2)
     assert [lacking.low, lacking.median, lacking.high] == pytest.approx(np.quantile([0.1, 0.6], [0.1, 0.5, 0.9]))
-    assert kind_spreads(SAMPLE, None) == []
+    assert kind_spreads(SAMPLE, None) == titles
+    assert [(spread.group, spread.items) for spread in titles] == [
+        ("titles that name a colour", 2),
+        ("titles that name none", 2),
+    ]
 
 
 def test_the_ends_are_the_products_with_least_and_most_of_weight_and_effect():

@@ -42,7 +42,7 @@ def test_in_a_slice_of_items_the_querys_other_items_are_neither_hits_nor_in_the_
     # Without the gown, the dress is second.
     assert measured["titles that hold every word"]["mrr"] == 0.5
     assert measured["titles that lack a word"]["mrr"] == pytest.approx((1 + 1 / 3) / 2)
-    assert measured["category=shoes"]["recall_at_1"] == 0.0
+    assert measured["items of category shoes"]["recall_at_1"] == 0.0
 
 
 def test_only_the_largest_categories_have_a_slice():
@@ -50,9 +50,9 @@ def test_only_the_largest_categories_have_a_slice():
         f"i{n}": RelevantItem("a", f"c{n % 12:02d}", traffic="head") for n in range(120) if n % 12 < 4 or n < 60
     }
     names = [part.name for part in cut_slices([JudgedQuery("q", "a", {}, relevant)])]
-    categories = [name for name in names if name.startswith("category=")]
+    categories = [name for name in names if name.startswith("items of category ")]
     assert len(categories) == 8
-    assert {f"category=c{n:02d}" for n in range(4)} <= set(categories)
+    assert {f"items of category c{n:02d}" for n in range(4)} <= set(categories)
 
 
 def test_the_head_is_the_most_shown_that_together_take_half_of_all_impressions():
@@ -71,7 +71,7 @@ def test_items_and_queries_of_the_head_are_told_from_the_others(measured):
 
 
 def test_a_mistyped_query_is_measured_by_what_was_meant_beside_the_whole():
-    judged = JudgedSet("digest", [JudgedQuery("q0", "top", {}, {"dress": DRESS}), *QUERIES])
+    judged = JudgedSet("digest", 1, [JudgedQuery("q0", "top", {}, {"dress": DRESS}), *QUERIES])
     assert judged.texts[:3] == ["top", "red dress", "runners"]
     assert list(judged.mistyped) == [1, 2], "a word of three letters is left alone"
     assert [query.query_id for query in judged.meant] == ["q0", "q1", "q2", "q1", "q2"]

@@ -48,6 +48,13 @@ def test_a_loss_is_changed_from_the_command_line_and_all_else_stays_as_it_was():
     assert settings == plain.model_copy(update={"objectives": settings.objectives, "overrides": {"embedding_dim": 64}})
 
 
+def test_another_number_of_workers_is_another_recipe_and_one_is_as_it_was():
+    settings = TrainSettings(training_set="set", output="model", date="2026-11-14", seed=3)
+    alone = job.recipe_of(settings, 1)
+    assert alone == settings.model_dump_json(exclude={"training_set", "output", "date"})
+    assert json.loads(job.recipe_of(settings, 2)) == {**json.loads(alone), "workers": 2}
+
+
 @pytest.mark.parametrize(
     ("train_settings", "complaint"),
     [

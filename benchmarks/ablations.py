@@ -10,6 +10,8 @@ Started twice, the two processes share the cells between them.
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
+import json
 import os
 import sys
 import tempfile
@@ -30,6 +32,7 @@ from benchmarks.table import write_table
 from jobs.core.options import JobOptions, OptionsError, parse_options
 from jobs.training.slices import JudgedQuery
 from models.encoder import Encoder
+from models.make.configuration_make import PRESETS
 from models.make.frozen_gate import freeze_gate, watch_gate
 from models.retrieval_metrics import recall_at_k
 from models.training.trainer import TrainSettings, train
@@ -204,6 +207,10 @@ def main(arguments: list[str]) -> None:
     except OptionsError as error:
         sys.exit(str(error))
     results = Results(options.results / f"equal_{options.bound}", asked=what_decides(options))
+    if FULL not in options.cells and not results.of_cell(FULL):
+        sys.exit(
+            f"--cells: {FULL!r} is not among them and no run of it is finished: nothing could be compared with it."
+        )
     if not options.only_table:
         measuring = Measuring(options)
         # Seed by seed, so that a run that is cut short has every cell as often.
@@ -221,15 +228,26 @@ def main(arguments: list[str]) -> None:
 
 
 def what_decides(options: Options) -> dict[str, Any]:
-    """The options that all runs of a results folder share; folders are told apart by name, not by where they lie."""
+    """What all runs of a results folder share; folders are told apart by name, not by where they lie.
+
+    Cells differ from the defaults, so a new default makes new cells of all of them.
+    """
     same = options.model_dump(mode="json", include={"minutes", "products", "overrides", "batch_size"})
-    return {**same, "training_set": options.training_set.resolve().name}
+    defaults = TrainSettings(training_set="", output="", date=dt.date.min).model_dump(mode="json")
+    recipe = json.dumps([PRESETS[defaults["preset"]], defaults], sort_keys=True)
+    return {
+        **same,
+        "training_set": options.training_set.resolve().name,
+        "defaults": hashlib.sha256(recipe.encode()).hexdigest()[:12],
+    }
 
 
 def command_of(options: Options) -> str:
     """The command that made the table, without the paths of this machine."""
     bound = f"--minutes {options.minutes:g}" if options.minutes else f"--products {options.products}"
-    return f'make ablations PARAMS="{bound} --seeds {options.seeds}"'
+    threads = f" --threads {options.threads}" if options.threads else ""
+    overrides = f" --overrides '{json.dumps(options.overrides)}'" if options.overrides else ""
+    return f'make ablations PARAMS="{bound} --seeds {options.seeds}{threads}{overrides} ..."'
 
 
 if __name__ == "__main__":

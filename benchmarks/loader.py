@@ -38,6 +38,7 @@ from models.training.trainer import Trainer, TrainSettings
 IN_MEMORY, PETASTORM, DATA_LOADER = "in memory", "Petastorm", "DataLoader"
 # Batches that stand in memory and are given again and again.
 _KEPT_BATCHES = 16
+_RESAMPLES = 2000
 
 
 class Options(BaseSettings):
@@ -115,8 +116,31 @@ def time_steps(trainer: Trainer, batches: Iterator[TrainingBatch], *, settling: 
     return timed[settling:]
 
 
-def measure(options: Options, output: Path) -> dict[str, list[Timed]]:
-    """Source to its timed steps."""
+def ratio_of_medians(steps: np.ndarray, reference: np.ndarray) -> tuple[float, float, float]:
+    """The ratio of two sources' median step, and its 95 % bootstrap interval, over blocks and the steps of each.
+
+    Args:
+        steps, reference: (blocks, steps) seconds; blocks of the same number stood beside each other.
+    """
+    random = np.random.default_rng(0)
+    blocks, count = steps.shape
+
+    def drawn_ratio() -> float:
+        block = random.integers(blocks, size=blocks)[:, None]
+        ours, theirs = (values[block, random.integers(count, size=(blocks, count))] for values in (steps, reference))
+        return float(np.median(ours) / np.median(theirs))
+
+    ends = np.quantile([drawn_ratio() for _ in range(_RESAMPLES)], [0.025, 0.975])
+    return float(np.median(steps) / np.median(reference)), *ends.tolist()
+
+
+def told(ratio: float, low: float, high: float) -> str:
+    """A ratio and its interval, to be read."""
+    return f"{ratio:.3f} ({low:.3f} to {high:.3f})"
+
+
+def measure(options: Options, output: Path) -> dict[str, np.ndarray]:
+    """Source to (blocks, steps, 2) seconds: of the step, and of its wait for the batch."""
     settings = TrainSettings(
         training_set=str(options.training_set),
         output=str(output),
@@ -156,11 +180,11 @@ def measure(options: Options, output: Path) -> dict[str, list[Timed]]:
                 for _ in range(trainer.data.steps_per_epoch):
                     next(sources[source])
         trainer.model.train()
-        timed: dict[str, list[Timed]] = {name: [] for name in sources}
+        timed: dict[str, list[list[Timed]]] = {name: [] for name in sources}
         for _ in range(options.rounds):
             for name, batches in sources.items():
-                timed[name] += time_steps(trainer, batches, settling=options.settling, steps=options.steps)
-    return timed
+                timed[name].append(time_steps(trainer, batches, settling=options.settling, steps=options.steps))
+    return {name: np.array(blocks) for name, blocks in timed.items()}
 
 
 def main(arguments: list[str]) -> None:
@@ -171,12 +195,15 @@ def main(arguments: list[str]) -> None:
         sys.exit(str(error))
     with tempfile.TemporaryDirectory() as output:
         timed = measure(options, Path(output))
-    in_memory = np.median([step.step for step in timed[IN_MEMORY]])
     print(f"{options.batch_size} products a step, {options.rounds} blocks of {options.steps} steps a source; medians")
-    print(f"{'':<12} {'step ms':>10} {'to in memory':>13} {'waited ms':>10}")
+    print(f"{'':<12} {'step ms':>10} {'waited ms':>10}  {'to in memory':<22} to DataLoader")
     for name, of_source in timed.items():
-        step, wait = np.median(of_source, axis=0)
-        print(f"{name:<12} {1000 * step:>10.1f} {step / in_memory:>13.3f} {1000 * wait:>10.1f}")
+        step, wait = np.median(of_source, axis=(0, 1))
+        in_memory, plain = (
+            "1" if name == other else told(*ratio_of_medians(of_source[..., 0], timed[other][..., 0]))
+            for other in (IN_MEMORY, DATA_LOADER)
+        )
+        print(f"{name:<12} {1000 * step:>10.1f} {1000 * wait:>10.1f}  {in_memory:<22} {plain}")
 
 
 if __name__ == "__main__":

@@ -39,14 +39,25 @@ def half_of(query_id: str) -> str:
     return "AB"[int(hashlib.sha256(query_id.encode()).hexdigest()[0], 16) % 2]
 
 
+def shared_seeds(results: Results, cell: str) -> list[int]:
+    """The seeds that both the cell and the full model have, in order."""
+    return [run.seed for run in results.of_cell(cell) if results.holds(FULL, run.seed)]
+
+
 def compare_cell(results: Results, cell: str, *, level: float) -> dict[str, Change]:
-    """Measure to change, paired by query and seed over the seeds that the cell and the full model both have."""
-    seeds = sorted({seed for name, seed in results.runs if name == cell and results.holds(FULL, seed)})
-    ours, fulls = ([results.by_query(name, seed)[1] for seed in seeds] for name in (cell, FULL))
+    """Measure to change, paired by query and seed over the seeds that the cell and the full model share.
+
+    Raises:
+        ValueError: the two were measured on other queries.
+    """
+    seeds = shared_seeds(results, cell)
+    ours, fulls = ([results.by_query(name, seed) for seed in seeds] for name in (cell, FULL))
+    if any(query_ids != ours[0][0] for query_ids, _ in (*ours, *fulls)):
+        raise ValueError(f"{cell} and {FULL} were measured on other queries: begin a new folder with --results.")
     compared = {}
     for measure in MEASURES:
-        values = np.stack([of_seed[measure] for of_seed in ours])
-        differences = values - np.stack([of_seed[measure] for of_seed in fulls])
+        values = np.stack([by_measure[measure] for _, by_measure in ours])
+        differences = values - np.stack([by_measure[measure] for _, by_measure in fulls])
         ends = interval_over_queries_and_seeds(differences, level=level)
         mean, change = float(values.mean()), float(differences.mean())
         compared[measure] = Change(mean=mean, change=change, lower=ends[0], upper=ends[1])
@@ -73,7 +84,9 @@ def summarize(results: Results, *, command: str) -> Ablations:
         full={measure: np.mean([run.figures[f"{measure} [{ALL}]"] for run in full]) for measure in MEASURES},
         full_seeds=len(full),
         cells=[
-            AblatedCell(name=name, seeds=len(results.of_cell(name)), changes=compare_cell(results, name, level=level))
+            AblatedCell(
+                name=name, seeds=len(shared_seeds(results, name)), changes=compare_cell(results, name, level=level)
+            )
             for name in names
         ],
     )
@@ -93,10 +106,10 @@ def ablation_table(results: Results, summary: Ablations) -> str:
     notes = [f"{run.cell}, seed {run.seed}: {run.note}" for runs in by_cell.values() for run in runs if run.note]
     return "\n\n".join(
         [
-            f"`{summary.command}` on {summary.device}; {summary.queries} judged queries over the whole catalog. In "
-            f"brackets the change from `{FULL}` and its interval, paired by query and seed, 95 % for all "
-            f"{len(summary.cells)} rows of a measure together (Bonferroni); bold where it leaves out 0. With few seeds "
-            "such an interval is too narrow for what another seed would give.",
+            f"`{summary.command}` on {summary.device}; {summary.queries} judged queries over the whole catalog, ranked "
+            f"{len(results.runs)} times for this table. In brackets the change from `{FULL}` and its interval, paired "
+            f"by query and seed, 95 % for all {len(summary.cells)} rows of a measure together (Bonferroni); bold where "
+            "it leaves out 0. With few seeds such an interval is too narrow for what another seed would give.",
             markdown_table(changes),
             markdown_table(details),
             *notes,

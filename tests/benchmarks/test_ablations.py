@@ -57,8 +57,10 @@ def test_a_killed_run_goes_on_and_the_table_says_what_the_queries_say(inputs, tm
     text = (tmp_path / "page.md").read_text()
     assert text.startswith(f"before\n\n{BEGIN}\n")
     assert text.endswith(f"\n{END}\n\nafter\n")
-    assert '`make ablations PARAMS="--products 96 --seeds 1"`' in text
-    assert "32 judged queries" in text
+    assert (
+        f"`make ablations PARAMS=\"--products 96 --seeds 1 --threads 1 --overrides '{json.dumps(SMALL)}' ...\"`" in text
+    )
+    assert "32 judged queries over the whole catalog, ranked 6 times for this table" in text
     changes, details = [line for line in text.splitlines() if line.startswith("| no image |")]
     recall, full = (runs[cell]["figures"]["recall_at_10 [all]"] for cell in ("no image", "full"))
     assert figures(changes)[2].strip("*").startswith(f"{recall:.3f} ({recall - full:+.3f}, ")
@@ -78,9 +80,18 @@ def test_a_killed_run_goes_on_and_the_table_says_what_the_queries_say(inputs, tm
     assert len(trained) == 2
 
 
+def test_cells_of_other_defaults_are_not_taken_for_finished(inputs, tmp_path, monkeypatch):
+    options = ablations.parse_options(ablations.Options, command(inputs, tmp_path, "--products", "96"))
+    before = ablations.what_decides(options)
+    monkeypatch.setitem(ablations.PRESETS["tiny"], "gate_heads", 2)
+    after = ablations.what_decides(options)
+    assert {name for name in before if before[name] != after[name]} == {"defaults"}
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
+        (("--cells", "no image", "--products", "1"), "'full' is not among them"),
         (("--cells", "full,huge", "--minutes", "1"), "no cell is named huge"),
         ((), "either --minutes or --products"),
         (("--minutes", "1", "--products", "1"), "either --minutes or --products"),

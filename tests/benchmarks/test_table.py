@@ -40,3 +40,39 @@ def test_rows_stand_as_the_cells_do_whichever_ran_first(tmp_path):
     for cell in ("mean", "full", "BM25", "no image"):
         results.add(Run(cell=cell, seed=0, device="2 CPU cores"), [query], [["a", "b"]])
     assert [cell.name for cell in summarize(results, command="").cells] == ["BM25", "no image", "mean"]
+
+
+def hits(count: int) -> tuple[list[JudgedQuery], list[list[str]]]:
+    """Forty queries, of which the first `count` find what answers them."""
+    queries = [JudgedQuery(f"{n}", "shoes", {}, {"a": RelevantItem("Red shoes", None, "none")}) for n in range(40)]
+    return queries, [["a"] if n < count else ["b"] for n in range(40)]
+
+
+def test_a_cell_is_compared_over_the_seeds_that_it_shares_with_the_full_model(tmp_path):
+    results = Results(tmp_path, asked={"training_set": "a set"})
+    for cell, seed, found in (("full", 0, 20), ("full", 1, 24), ("mean", 0, 10), ("mean", 1, 16), ("mean", 2, 40)):
+        results.add(Run(cell=cell, seed=seed, device="2 CPU cores"), *hits(found))
+    (mean,) = summarize(results, command="").cells
+    assert mean.seeds == 2
+    assert mean.changes["recall_at_10"].mean == pytest.approx(13 / 40)
+    assert mean.changes["recall_at_10"].change == pytest.approx(-9 / 40)
+
+
+def test_many_rows_have_wider_intervals_than_one(tmp_path):
+    widths = []
+    for names in (["mean"], ["mean", *(f"cell {n}" for n in range(19))]):
+        results = Results(tmp_path / str(len(names)), asked={"training_set": "a set"})
+        for cell, found in (("full", 20), *((name, 10) for name in names)):
+            results.add(Run(cell=cell, seed=0, device="2 CPU cores"), *hits(found))
+        by_name = {cell.name: cell.changes["recall_at_10"] for cell in summarize(results, command="").cells}
+        widths.append(by_name["mean"].upper - by_name["mean"].lower)
+    assert widths[1] > 1.3 * widths[0]
+
+
+def test_cells_that_were_asked_other_queries_are_not_compared(tmp_path):
+    results = Results(tmp_path, asked={"training_set": "a set"})
+    queries, ranked = hits(20)
+    results.add(Run(cell="full", seed=0, device="2 CPU cores"), queries, ranked)
+    results.add(Run(cell="mean", seed=0, device="2 CPU cores"), queries[1:], ranked[1:])
+    with pytest.raises(ValueError, match="mean and full were measured on other queries"):
+        summarize(results, command="")

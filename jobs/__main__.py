@@ -29,8 +29,9 @@ def main(arguments: list[str]) -> None:
     match arguments:
         case [domain, job, *_] if job in jobs.get(domain, {}):
             file = jobs[domain][job]
-            sys.argv = [f"python -m jobs {domain} {job}", *arguments[2:]]
-            runpy.run_module(f"jobs.{file.parent.name}.{file.stem}", run_name="__main__")
+            sys.argv[1:] = arguments[2:]
+            # In place of this module: a class of options looks its annotations up in what is named __main__.
+            runpy.run_module(f"jobs.{file.parent.name}.{file.stem}", run_name="__main__", alter_sys=True)
         case [] | ["-h" | "--help"]:
             print("usage: python -m jobs <domain> <job> [--help] [options]\n")
             for domain, files in jobs.items():

@@ -184,6 +184,7 @@ def main(
     """Entry point of a job's file, for `python -m jobs` and `spark-submit` alike."""
     path = Path(run.__code__.co_filename)
     name = f"{path.parent.name} {path.stem}".replace("_", "-")
+    sys.argv[0] = f"python -m jobs {name}"  # what its help names
     try:
         options = parse_options(kind, sys.argv[1:])
     except OptionsError as error:

@@ -4,6 +4,7 @@ import csv
 import sys
 from collections.abc import Callable
 from itertools import islice
+from pathlib import Path
 from typing import Literal, NoReturn, Self
 
 from pydantic import Field
@@ -101,6 +102,7 @@ class Door:
 
 def enter(kind: type[AnyOptions], work: Callable[[AnyOptions], int]) -> NoReturn:
     """Entry point of a door's file: validate the options, do the work, exit with its status."""
+    sys.argv[0] = f"python -m jobs sql {Path(work.__code__.co_filename).stem}"  # what its help names
     try:
         options = parse_options(kind, sys.argv[1:])
     except OptionsError as error:

@@ -68,6 +68,25 @@ def test_every_job_is_listed_with_its_summary_and_has_help():
     assert "no job is named 'index bild'" in unknown.stderr
 
 
+def test_every_job_reads_its_options_when_it_is_run_by_name():
+    program = """
+import sys
+from jobs.__main__ import find_jobs, main
+for domain, jobs in find_jobs().items():
+    for job in jobs:
+        try:
+            main([domain, job, "--date=never", "--lake=nowhere"])
+        except SystemExit as ended:
+            print(domain, job, ended.code)
+"""
+    answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    names = [f"{domain} {job}" for domain, jobs in find_jobs().items() for job in jobs]
+    assert answer.stdout.splitlines() == [f"{name} 2" for name in names]
+    for name in names:
+        refused = f"Try: python -m jobs {name} --help" in answer.stderr
+        assert refused or f"python -m jobs {name}: error: unrecognized arguments: --date" in answer.stderr, name
+
+
 def test_only_jobs_that_run_a_model_themselves_wait_for_torch_to_be_imported():
     modules = {f"jobs.{file.parent.name}.{file.stem}" for files in find_jobs().values() for file in files.values()}
     light = sorted(modules - {"jobs.index.check", "jobs.index.search", "jobs.training.train"})

@@ -78,7 +78,7 @@ def widest_gaps(
 def comparison_table(challenger: str, champion: str, compared: Mapping[str, Mapping[str, Difference]]) -> Table:
     """The differences as a person reads them."""
     table = Table(title=f"{challenger} against {champion}", title_justify="left")
-    table.add_column("slice")
+    table.add_column("slice", overflow="fold")
     for measure in SHOWN_MEASURES:
         table.add_column(measure, justify="right")
     for name, by_measure in compared.items():

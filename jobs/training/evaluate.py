@@ -66,7 +66,7 @@ def slices_table(title: str, measured: dict[str, dict[str, float]]) -> Table:
     """The figures as a person reads them."""
     table = Table(title=title, title_justify="left")
     for column in ("slice", "queries", *SHOWN_MEASURES):
-        table.add_column(column, justify="left" if column == "slice" else "right")
+        table.add_column(column, justify="left" if column == "slice" else "right", overflow="fold")
     for name, figures in measured.items():
         table.add_row(
             name, f"{figures['queries']:,.0f}", *(_with_interval(figures, figure) for figure in SHOWN_MEASURES)

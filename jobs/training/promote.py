@@ -21,6 +21,9 @@ from jobs.training.results import last_results, results_of
 from jobs.training.slices import ALL
 from schemas import MODELS
 
+# Reasons of a refusal that are told, the overall one first.
+_REASONS_TOLD = 4
+
 
 class Options(DatedOptions):
     """Promote a candidate if it is better than the model that is promoted now, and loses no slice by much."""
@@ -58,10 +61,10 @@ def pair_slices(champion: pd.DataFrame, challenger: pd.DataFrame) -> dict[str, D
 
 
 def refusals(paired: Mapping[str, Difference], *, slice_tolerance: float) -> list[str]:
-    """Why the challenger may not be promoted, a line each; none when it may."""
+    """Why the challenger may not be promoted, a line each, the slice that lost most first; none when it may."""
     whole = paired[ALL]
     found = [] if whole.change > 0 else [f"{_words(whole)}: it has to be higher"]
-    for name, difference in sorted(paired.items()):
+    for name, difference in sorted(paired.items(), key=lambda item: item[1].change):
         if name != ALL and difference.queries >= ENOUGH_QUERIES and difference.change < -slice_tolerance:
             found.append(f"slice {name}: {_words(difference)}: at most {slice_tolerance:g} less is accepted")
     return found
@@ -115,16 +118,17 @@ def run(job: JobRun, options: Options) -> None:
     paired = compare_with_champion(job, options, version, champion)
     refused = refusals(paired, slice_tolerance=options.slice_tolerance) if paired else []
     against = f"{options.measure} of {version} against the promoted {champion}: "
+    told = "; ".join(refused[:_REASONS_TOLD])
+    if len(refused) > _REASONS_TOLD:
+        told += f"; and {len(refused) - _REASONS_TOLD} more slices, all of which `training compare` shows"
     if refused and not options.reason:
-        raise JobSkipped(
-            f"refused: {against}{'; '.join(refused)}. {champion} stays; train further, or promote it with --reason"
-        )
+        raise JobSkipped(f"refused: {against}{told}. {champion} stays; train further, or promote it with --reason")
     row = {**challenger.asDict(), "stage": "promoted", "promoted_at": dt.datetime.now(dt.UTC)}
     row["promotion_reason"] = options.reason
     lake.merge(MODELS, job.spark.createDataFrame([row], MODELS.schema))
     job.count(rows_out=1)
     if paired:
-        job.note(against + ("; ".join(refused) or _words(paired[ALL])))
+        job.note(against + (told or _words(paired[ALL])))
     job.note(f"{version} is promoted" + (f"; reason: {options.reason}" if options.reason else ""))
 
 

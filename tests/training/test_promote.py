@@ -44,6 +44,24 @@ def test_a_challenger_must_be_better_and_may_lose_no_slice_by_more_than_the_boun
     assert all(words in line for words, line in zip(because, found, strict=True))
 
 
+def test_the_slice_that_lost_most_is_named_first():
+    before = measured(all=[0.5] * 40, hats=[0.5] * 20, shoes=[0.5] * 20)
+    after = measured(all=[0.6] * 40, hats=[0.4] * 20, shoes=[0.3] * 20)
+    found = refusals(pair_slices(before, after), slice_tolerance=0.05)
+    assert [line.partition(":")[0] for line in found] == ["slice shoes", "slice hats"]
+
+
+def test_a_refusal_tells_the_worst_reasons_and_how_many_more_there_are(lake, promoted_model, run_job):
+    add_candidate(lake, "make-new")
+    for part in ("all", *(f"slice {n}" for n in range(6))):
+        add_results(lake, promoted_model, [0.5] * 20, of=part)
+        add_results(lake, "make-new", [0.4] * 20, of=part)
+    refused = run_job(job, date=DAY)["notes"][-1]
+    assert refused.count("0.4000 against 0.5000") == 4
+    assert "it has to be higher" in refused
+    assert "; and 3 more slices, all of which `training compare` shows. " in refused
+
+
 def test_values_are_paired_by_query_whatever_their_order():
     before = measured(all=[0.0, 1.0, 0.5])
     after = before.assign(value=before["value"] + 0.1).iloc[::-1]

@@ -17,19 +17,19 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings
 
 from benchmarks.bm25 import BM25, reciprocal_ranks, standard_scores
 from benchmarks.cells import CELLS, FULL, Cell
 from benchmarks.judged import Catalog, HeldOutQuery, read_catalog, read_held_out, read_judged
 from benchmarks.results import Results, Run
 from benchmarks.table import write_table
-from jobs.core.options import JobOptions, OptionsError, parse_options
+from jobs.core.options import CommaSeparated, JobOptions, OptionsError, parse_options
 from jobs.training.slices import JudgedQuery
 from models.encoder import Encoder
 from models.make.configuration_make import PRESETS
@@ -64,7 +64,7 @@ class Options(BaseSettings):
     minutes: float | None = Field(None, gt=0, description="Wall clock that each training gets.")
     products: int | None = Field(None, ge=1, description="Products that each training sees, instead of minutes.")
     seeds: int = Field(3, ge=1, description="Trainings a cell.")
-    cells: Annotated[list[str], NoDecode] = Field(
+    cells: CommaSeparated[str] = Field(
         [cell.name for cell in CELLS], description="Names of cells, as a,b; default: all."
     )
     overrides: dict[str, Any] = Field({}, description="Fields of MakeConfig for every cell, as JSON.")
@@ -76,11 +76,6 @@ class Options(BaseSettings):
     )
     document: Path = Field(Path("docs/make.md"), description="Markdown whose table of that bound is replaced.")
     only_table: bool = Field(False, description="Write the table of what is finished, and train nothing.")
-
-    @field_validator("cells", mode="before")
-    @classmethod
-    def _split_at_commas(cls, value: Any) -> Any:
-        return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _known_cells_and_one_bound(self) -> Options:

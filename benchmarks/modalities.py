@@ -15,14 +15,13 @@ import csv
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, NoDecode
+from pydantic import Field
+from pydantic_settings import BaseSettings
 
 from benchmarks.judged import read_catalog
-from jobs.core.options import JobOptions, OptionsError, parse_options
+from jobs.core.options import CommaSeparated, JobOptions, OptionsError, parse_options
 from models.encoder import Encoder, ItemVectors
 
 LABELS = Path(__file__).parent / "labels" / "products.csv"
@@ -35,14 +34,9 @@ class Options(BaseSettings):
 
     model_config = JobOptions.model_config
 
-    models: Annotated[list[Path], NoDecode] = Field(description="Folders of models, as a,b.")
+    models: CommaSeparated[Path] = Field(description="Folders of models, as a,b.")
     catalog: Path = Field(description="Parquet of item_id, title, image_uri.")
     images: Path = Field(description="Parquet of image_uri, content.")
-
-    @field_validator("models", mode="before")
-    @classmethod
-    def _split_at_commas(cls, value: Any) -> Any:
-        return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
 
 def area_under_curve(higher: np.ndarray, lower: np.ndarray) -> float:

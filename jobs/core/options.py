@@ -7,11 +7,20 @@ session starts.
 import datetime as dt
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict, SettingsError
+from pydantic_settings import BaseSettings, CliApp, NoDecode, SettingsConfigDict, SettingsError
+
+
+def _split_at_commas(value: Any) -> Any:
+    return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+
+
+Element = TypeVar("Element")
+# An option that is given as a,b.
+CommaSeparated = Annotated[list[Element], NoDecode, BeforeValidator(_split_at_commas)]
 
 
 class JobOptions(BaseSettings):

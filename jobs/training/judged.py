@@ -6,15 +6,14 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any
 
-from pydantic import Field, field_validator
-from pydantic_settings import NoDecode
+from pydantic import Field
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.core.job import JobError, JobRun
 from jobs.core.judgments import JudgedOptions, count_judged_run, read_judged_queries
+from jobs.core.options import CommaSeparated
 from jobs.training.slices import (
     JudgedQuery,
     RelevantItem,
@@ -31,15 +30,10 @@ from schemas import ITEMS, QUERY_ITEM_PAIRS, TRAINING_SETS
 class MeasuringOptions(JudgedOptions):
     """What every job takes that measures models over the full catalog."""
 
-    slice_by: Annotated[list[str], NoDecode] = Field(
+    slice_by: CommaSeparated[str] = Field(
         [], description="Columns of the judged queries whose values are slices, as a,b."
     )
     batch_size: int = Field(128, ge=1, le=1024, description="Items that the model sees at once.")
-
-    @field_validator("slice_by", mode="before")
-    @classmethod
-    def _split_at_commas(cls, value: Any) -> Any:
-        return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
 
 @dataclass(frozen=True)

@@ -123,10 +123,10 @@ class TrainingData:
             self._open(epoch + 1)  # reads ahead while the buffer is used up
         spare = buffer.rows()
         for left in range(steps_left, 0, -1):
-            rows = max(_FEWEST_ROWS, len(buffer) // left)
-            while len(buffer) < rows:  # a shard of very few rows has to repeat some
+            count = max(_FEWEST_ROWS, len(buffer) // left)
+            while len(buffer) < count:  # a shard of very few rows has to repeat some
                 buffer.extend(spare)
-            yield buffer.draw(rows)
+            yield buffer.draw(count)
 
     def close(self) -> None:
         """End what reads ahead."""

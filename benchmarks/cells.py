@@ -34,8 +34,8 @@ CELLS = (
     # Without the photo a text-only two-tower model is left.
     Cell("no image", model={"use_image": False}),
     Cell("mean", model={"fusion": "mean"}),
-    Cell("cross-attention, gate", model={"cross_attention": True}),
-    Cell("cross-attention, mean", model={"cross_attention": True, "fusion": "mean"}),
+    Cell("cross-attention + gate", model={"cross_attention": True}),
+    Cell("cross-attention + mean", model={"cross_attention": True, "fusion": "mean"}),
     Cell("one gate for the whole vector", model={"gate_heads": 1}),
     Cell("concat", model={"fusion": "concat"}),
     Cell("scalar", model={"fusion": "scalar"}),
@@ -71,5 +71,5 @@ CELLS = (
     Cell("matching head", objectives={"matching_weight": 0.5}),
     Cell("BERT-style text", model=_BERT),
     # To be read beside the one above: subwords have no masked language modelling.
-    Cell("BERT-style text, masked language modelling", model=_BERT, objectives={"masked_language_weight": 0.5}),
+    Cell("BERT-style text + masked words", model=_BERT, objectives={"masked_language_weight": 0.5}),
 )

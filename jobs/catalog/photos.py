@@ -4,7 +4,6 @@ Bytes are read only where the etag changed, and they stay where they were read: 
 """
 
 import hashlib
-import io
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,17 +11,12 @@ from dataclasses import dataclass
 import fsspec
 import pandas as pd
 from fsspec.core import url_to_fs
-from PIL import Image, UnidentifiedImageError
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.core.job import JobError
 from jobs.core.sources import read_source
-
-# Formats whose decoders are safe on bytes from strangers (PIL would start Ghostscript for EPS), and a bound on what a
-# small file may unpack to.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-MAX_PIXELS = 64_000_000
+from models.make.photo import UnreadablePhotoError, read_photo
 
 # So many names reach every task at once; more than that, and Spark joins in its own way.
 _BROADCAST_ROWS = 1_000_000
@@ -39,8 +33,8 @@ class PhotoFacts:
     """What a photo's bytes are.
 
     Args:
-        width: Pixels; null when unreadable.
-        height: Pixels; null when unreadable.
+        width: Pixels of the upright photo; null when unreadable.
+        height: Likewise.
         format: One of `FORMATS`; null when unreadable.
         unreadable_reason: empty, not_an_image, truncated, too_large or damaged; null when it decodes to the last row.
     """
@@ -158,20 +152,12 @@ def small(rows: DataFrame, count: int) -> DataFrame:
 
 def facts_of(content: bytes) -> PhotoFacts:
     """Decode a photo to its last row of pixels; whatever the bytes are, the answer is a fact and never an exception."""
-    if not content:
-        return PhotoFacts(unreadable_reason="empty")
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                return PhotoFacts(unreadable_reason="too_large")
-            image.load()
-            return PhotoFacts(image.width, image.height, image.format)
-    except UnidentifiedImageError:
-        return PhotoFacts(unreadable_reason="not_an_image")
-    except Image.DecompressionBombError:
-        return PhotoFacts(unreadable_reason="too_large")
-    except Exception as error:  # decoders raise whatever they like on damaged bytes: SyntaxError, struct.error, ...
-        return PhotoFacts(unreadable_reason="truncated" if "truncated" in str(error).lower() else "damaged")
+        with warnings.catch_warnings(action="ignore"):
+            photo = read_photo(content)
+    except UnreadablePhotoError as error:
+        return PhotoFacts(unreadable_reason=str(error))
+    return PhotoFacts(*photo.image.size, photo.format)
 
 
 def _examine(

@@ -7,11 +7,11 @@ import io
 from collections.abc import Collection
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-from PIL import Image
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.core.lake import Lake
+from models.make.photo import read_photo
 
 # Longest sides of an inlined photo, in pixels: sharp at the size in which pages show it, some 10 kB each.
 _THUMBNAIL = (192, 256)
@@ -56,8 +56,7 @@ def thumbnails(images: DataFrame, keys: Collection[str]) -> dict[str, str]:
 
 def _thumbnail(content: bytes) -> str:
     """A small JPEG of the photo as a data URI; drawn anew, so that nothing but pixels reaches the page."""
-    with Image.open(io.BytesIO(content)) as photo:
-        small = photo.convert("RGB")
+    small = read_photo(content).image
     small.thumbnail(_THUMBNAIL)
     encoded = io.BytesIO()
     small.save(encoded, format="JPEG", quality=85)

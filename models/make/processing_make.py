@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import string
 import tempfile
@@ -15,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from models.make.backbones import photo_transform, pretrained_tokenizer
 from models.make.configuration_make import MakeConfig
+from models.make.photo import decode_photo
 from models.make.text import CLS_ID, PADDING_ID, hashed_word, normalize_text, split_words
 
 PROCESSOR_FILE = "processor_config.json"
@@ -223,25 +222,6 @@ def _word_row(word: str, *, buckets: int, pieces: int) -> bytes:
     row = np.full(pieces, PADDING_ID, dtype=np.int32)
     row[: len(ids)] = ids
     return row.tobytes()
-
-
-def decode_photo(content: bytes | None, *, size: tuple[int, int], interpolation: str = "bilinear") -> np.ndarray | None:
-    """A photo as uint8 RGB (height, width, 3), resized to `size`; None when empty or unreadable.
-
-    Pillow raises OSError, SyntaxError or ValueError for broken files, by format, and DecompressionBombError for huge
-    ones.
-    """
-    if not content:
-        return None
-    height, width = size
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            image.draft(
-                "RGB", (width, height)
-            )  # lets a JPEG decode at a half, a quarter, an eighth where that suffices
-            return np.asarray(image.convert("RGB").resize((width, height), Image.Resampling[interpolation.upper()]))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return None
 
 
 def train_wordpiece(texts: Iterable[str], *, vocab_size: int) -> PreTrainedTokenizerFast:

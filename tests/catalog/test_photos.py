@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 from pyspark.sql import functions as F
 
-from jobs.catalog import photos
 from jobs.catalog.photos import facts_of, new_images, open_source
 from jobs.core.job import JobError
 from jobs.core.sources import SourceError
+from models.make.photo import FORMATS
 from schemas import ITEM_IMAGES
 
 
@@ -47,7 +47,7 @@ def test_a_small_file_that_would_unpack_to_gigabytes_is_not_unpacked():
 
 def test_damaged_bytes_are_a_fact_and_never_an_exception():
     dice = random.Random(0)
-    for kind in photos.FORMATS:
+    for kind in FORMATS:
         content = picture(kind=kind)
         for _ in range(30):
             damaged = bytearray(content)

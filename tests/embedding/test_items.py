@@ -10,10 +10,11 @@ import torch
 from jobs.embedding import items as job
 from jobs.embedding.inference import open_encoder
 from jobs.embedding.staging import staged_rows, staging_parts
+from models.make.photo import read_photo
 from models.make.text import PADDING_ID
 from models.training.checkpoint import load_model_folder, save_model_folder
 from schemas import EMBEDDING_FAILURES, ITEM_EMBEDDINGS, ITEM_IMAGES, ITEMS
-from tests.photos import jpeg, truncated_jpeg
+from tests.photos import ODD_PHOTOS, bomb, jpeg, saved, truncated_jpeg
 
 DAY = dt.date(2026, 11, 1)
 NEXT_DAY = dt.date(2026, 11, 2)
@@ -22,8 +23,8 @@ NEXT_DAY = dt.date(2026, 11, 2)
 def put_items(lake, spark, *products: tuple[str, str, bytes | None], active: bool = True) -> None:
     rows, photos = [], {}
     for item_id, title, photo in products:
-        digest = hashlib.sha256(photo).hexdigest() if photo else None
-        if photo:
+        digest = hashlib.sha256(photo).hexdigest() if photo is not None else None
+        if photo is not None:
             photos[digest] = photo
         content_hash = hashlib.sha256(f"{title}\0{digest}".encode()).hexdigest()
         gone = None if active else DAY
@@ -74,6 +75,45 @@ def test_a_missing_or_truncated_photo_gets_a_title_only_vector_that_says_so(lake
     encoder = open_encoder(lake.path("models", catalog), 1)
     title_only = encoder.embed_items(encoder.prepare_items(["black shoe"], [None])).embedding[0]
     np.testing.assert_allclose(stored["d"]["embedding"], title_only, atol=1e-5)
+
+
+def test_odd_photos_and_titles_get_their_vectors_and_no_row_stops_the_night(lake, spark, run_job, promoted_model):
+    photos = {kind: draw() for kind, draw in ODD_PHOTOS.items()}
+    unreadable = {
+        "truncated": truncated_jpeg("red"),
+        "bomb": bomb(),
+        "html": b"<html>404 Not Found</html>",
+        "empty": b"",
+    }
+    titles = {
+        "endless": "red dress " * 1_000,
+        "one endless word": "x" * 10_000,
+        "emoji": "\N{DRESS}\N{FIRE} red dress \N{HIGH-HEELED SHOE}",
+        "null bytes": "red\0dress\0",
+        "no word": "\N{DRESS}",
+    }
+    products = [(kind, "red dress", content) for kind, content in {**photos, **unreadable}.items()]
+    put_items(lake, spark, *products, *((kind, title, None) for kind, title in titles.items()))
+    record = run_job(job, date=DAY)
+    assert (record["rows_out"], record["rows_rejected"]) == (len(products) + len(titles), 0)
+    stored = vectors(lake)
+    statuses = dict.fromkeys(photos, "ok") | dict.fromkeys(unreadable, "broken") | dict.fromkeys(titles, "missing")
+    assert {item: row["image_status"] for item, row in stored.items()} == statuses | {"empty": "missing"}
+
+    encoder = open_encoder(lake.path("models", promoted_model), 1)
+
+    def vector(title: str, photo: bytes | None = None) -> np.ndarray:
+        return encoder.embed_items(encoder.prepare_items([title], [photo])).embedding[0]
+
+    as_a_person_sees_it = {
+        **{kind: vector("red dress", saved(read_photo(content).image, "PNG")) for kind, content in photos.items()},
+        **dict.fromkeys((*unreadable, "emoji", "null bytes"), vector("red dress")),
+        "endless": vector("red dress " * 100),
+        "one endless word": vector("x" * 10_000),
+        "no word": vector(""),
+    }
+    for item, expected in as_a_person_sees_it.items():
+        np.testing.assert_allclose(stored[item]["embedding"], expected, atol=1e-5, err_msg=item)
 
 
 def test_only_changed_items_are_embedded_again_and_a_second_run_writes_no_version(lake, spark, run_job, catalog):

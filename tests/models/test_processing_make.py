@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from models.make.configuration_make import preset_config
-from models.make.processing_make import MakeProcessor, decode_photo, train_wordpiece
+from models.make.processing_make import MakeProcessor, train_wordpiece
 from tests.photos import jpeg, truncated_jpeg
 
 TEXTS = ["red dress for women", "blue running shoes", "red shoes"] * 3
@@ -61,10 +61,6 @@ def test_photos_that_are_absent_or_broken_decode_to_nothing():
     assert decoded[0].shape == (*processor("subwords").image_size, 3)
     assert decoded[0].mean((0, 1)).argmax() == 0
     assert decoded[5].mean((0, 1)).argmax() == 2
-
-
-def test_a_photo_keeps_height_and_width_apart():
-    assert decode_photo(jpeg("red", size=(30, 90)), size=(40, 20)).shape == (40, 20, 3)
 
 
 def test_pixels_are_normalised_by_channel():

@@ -15,11 +15,9 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.core.job import JobError
+from jobs.core.joins import small
 from jobs.core.sources import read_source
 from models.make.photo import UnreadablePhotoError, read_photo
-
-# So many names reach every task at once; more than that, and Spark joins in its own way.
-_BROADCAST_ROWS = 1_000_000
 
 _TABLE = "photo string, etag string, content binary"
 _FACTS = (
@@ -143,11 +141,6 @@ def new_images(read: DataFrame, item_images: DataFrame, *, rows: int) -> DataFra
     first = read.groupBy("content_sha256").agg(F.min("at").alias("at"))
     first = first.join(item_images.select("content_sha256"), on="content_sha256", how="left_anti")
     return read.join(small(first.select("at"), rows), on="at", how="left_semi").drop("photo", "etag", "at")
-
-
-def small(rows: DataFrame, count: int) -> DataFrame:
-    """`rows` marked to be sent to every task, unless `count` of them are too many for that."""
-    return F.broadcast(rows) if count <= _BROADCAST_ROWS else rows
 
 
 def facts_of(content: bytes) -> PhotoFacts:

@@ -17,6 +17,8 @@ _FIXED = {
     "spark.sql.session.timeZone": "UTC",
     # Parquet written by pandas often holds nanosecond timestamps, which Spark refuses to read by default.
     "spark.sql.legacy.parquet.nanosAsLong": "true",
+    # Photos: one Arrow batch can hold 2 GiB, and a worker several of its batches; rows are limited job by job.
+    "spark.sql.execution.arrow.maxBytesPerBatch": str(64 * 2**20),
 }
 
 # Where `jobs` is imported from: a checkout, or an environment that has the wheel.

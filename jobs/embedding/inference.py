@@ -1,7 +1,7 @@
 """Distributed inference: the one iterator that turns Arrow batches into vectors, for items and for queries.
 
-A Python worker opens a model once and keeps it between tasks.  While the model runs batch n, a thread prepares batch
-n + 1 (decodes photos, tokenizes), so that neither waits for the other.
+A Python worker opens a model once and keeps it between tasks.  While the model runs batch n, a thread reads batch n + 1
+and prepares it (decodes photos, tokenizes), so that neither waits for the other.
 """
 
 from __future__ import annotations
@@ -14,17 +14,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TypeVar
 
 import fsspec
 import numpy as np
 import pandas as pd
+from pyspark import TaskContext
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from jobs.core.joins import small
+
 if TYPE_CHECKING:
-    from models.encoder import Encoder
+    from models.encoder import Encoder, PreparedItems
 
 # Items of a task: enough to repay opening the model in one more process, few enough that a lost task is cheap.
 _FEWEST_ITEMS = 1_000
@@ -32,16 +35,32 @@ _MOST_ITEMS = 20_000
 
 Raw = TypeVar("Raw")
 Prepared = TypeVar("Prepared")
+Embedded = TypeVar("Embedded")
 
 
-@lru_cache(maxsize=2)
 def open_encoder(model_uri: str, threads: int) -> Encoder:
-    """The encoder of a model folder, opened once a process.
+    """The encoder of a model folder, opened once a process and device; on the GPU that Spark gave this task, if any.
 
     Args:
         model_uri: Folder as fsspec names it; fetched to this machine when remote.
         threads: CPU threads that the model may use: the task's own share of the machine.
     """
+    return load_encoder(model_uri, threads, gpu_of_task())
+
+
+def gpu_of_task() -> str | None:
+    """The GPU that Spark gave the task, as torch names it; None outside tasks and where Spark hands out none.
+
+    A local master hands out none, and then it is torch that looks for a GPU.
+    """
+    task = TaskContext.get()
+    gpus = task.resources().get("gpu") if task is not None else None
+    return f"cuda:{gpus.addresses[0]}" if gpus else None
+
+
+@lru_cache(maxsize=2)
+def load_encoder(model_uri: str, threads: int, device: str | None) -> Encoder:
+    """What `open_encoder` opens; a model's version digests its content, so one that is open is never stale."""
     # Here, because torch takes seconds to import and a driver that only plans tasks does without.
     import torch
 
@@ -49,18 +68,23 @@ def open_encoder(model_uri: str, threads: int) -> Encoder:
 
     torch.set_num_threads(threads)
     fs, path = fsspec.core.url_to_fs(model_uri)
-    if fs.protocol not in ("file", ("file", "local")):
-        copy = str(Path(mkdtemp(prefix="model-")) / Path(path).name)
-        fs.get(path, copy, recursive=True)
-        path = copy
-    return Encoder.from_folder(path)
+    if fs.protocol in ("file", ("file", "local")):
+        return Encoder.from_folder(path, device, decode_threads=threads)
+    with TemporaryDirectory(prefix="model-") as folder:
+        fs.get(path, folder, recursive=True)
+        return Encoder.from_folder(Path(folder) / Path(path).name, device, decode_threads=threads)
 
 
 class Seconds:
-    """Where a task's time went, by stage, since it was last taken."""
+    """Where a task's time went, by stage, since it was last taken.
+
+    Stages overlap: reading and preparing a batch go on while the model runs the one before.
+    """
+
+    STAGES = ("read", "decode", "infer", "write")
 
     def __init__(self) -> None:
-        self._spent = dict.fromkeys(("decode", "infer", "write"), 0.0)
+        self._spent = dict.fromkeys(self.STAGES, 0.0)
 
     @contextmanager
     def measure(self, stage: str) -> Iterator[None]:
@@ -73,6 +97,34 @@ class Seconds:
         """Seconds by stage; counting starts anew."""
         taken, self._spent = self._spent, dict.fromkeys(self._spent, 0.0)
         return taken
+
+
+def embed_batches(
+    batches: Iterable[Raw],
+    *,
+    prepare: Callable[[Raw], Prepared],
+    embed: Callable[[Prepared], Embedded],
+    seconds: Seconds,
+) -> Iterator[tuple[Raw, Embedded]]:
+    """Each batch with what `embed` makes of it; reading and preparing go on in a thread, a batch ahead of it."""
+    waiting = iter(batches)
+
+    def read() -> tuple[Raw, Prepared] | None:
+        with seconds.measure("read"):
+            batch = next(waiting, None)
+        if batch is None:
+            return None
+        with seconds.measure("decode"):
+            return batch, prepare(batch)
+
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-ahead") as thread:
+        ahead = thread.submit(read)
+        while (come := ahead.result()) is not None:
+            ahead = thread.submit(read)
+            batch, prepared = come
+            with seconds.measure("infer"):
+                embedded = embed(prepared)
+            yield batch, embedded
 
 
 @dataclass(frozen=True)
@@ -99,13 +151,10 @@ class ItemBatch:
 def embed_item_batches(batches: Iterable[pd.DataFrame], encoder: Encoder, seconds: Seconds) -> Iterator[ItemBatch]:
     """Embed batches that have the columns title and photo (bytes, or None without one)."""
 
-    def prepare(batch: pd.DataFrame) -> tuple[pd.DataFrame, object]:
-        with seconds.measure("decode"):
-            return batch, encoder.prepare_items(batch["title"].tolist(), batch["photo"].tolist())
+    def prepare(batch: pd.DataFrame) -> PreparedItems:
+        return encoder.prepare_items(batch["title"].tolist(), batch["photo"].tolist())
 
-    for batch, prepared in read_ahead(batches, prepare):
-        with seconds.measure("infer"):
-            vectors = encoder.embed_items(prepared)
+    for batch, vectors in embed_batches(batches, prepare=prepare, embed=encoder.embed_items, seconds=seconds):
         finite = np.isfinite(vectors.embedding).all(axis=1)
         yield ItemBatch(
             rows=batch.drop(columns="photo"),
@@ -118,34 +167,21 @@ def embed_item_batches(batches: Iterable[pd.DataFrame], encoder: Encoder, second
         )
 
 
-def read_ahead(batches: Iterable[Raw], prepare: Callable[[Raw], Prepared]) -> Iterator[Prepared]:
-    """`map(prepare, batches)`, one batch ahead of its consumer, in a thread."""
-    with ThreadPoolExecutor(max_workers=1) as thread:
-        ahead = None
-        for batch in batches:
-            following = thread.submit(prepare, batch)
-            if ahead is not None:
-                yield ahead.result()
-            ahead = following
-        if ahead is not None:
-            yield ahead.result()
-
-
 def with_photos(items: DataFrame, images: DataFrame) -> DataFrame:
     """Items with their title and photo bytes (null without a photo): the last join, by key, of what is needed only.
 
-    Items without a photo join on their own id, which matches nothing, so that they spread over the partitions too.
+    Where few enough items are wanted their titles go to the photos, so that of all bytes in the table only those that
+    are wanted are shuffled, once, to spread them evenly over the tasks.
     """
     total = items.count()
     slots = items.sparkSession.sparkContext.defaultParallelism
     partitions = max(1, min(slots, math.ceil(total / _FEWEST_ITEMS)), math.ceil(total / _MOST_ITEMS))
-    photos = images.select(F.col("content_sha256").alias("photo_key"), F.col("content").alias("photo"))
-    keyed = items.select("item_id", "content_hash", "title", F.coalesce("image_sha256", "item_id").alias("photo_key"))
-    return (
-        keyed.repartition(partitions, "photo_key")
-        .join(photos, on="photo_key", how="left")
-        .select("item_id", "content_hash", "title", "photo")
-    )
+    columns = ["item_id", "content_hash", "title", "photo"]
+    keyed = items.select("item_id", "content_hash", "title", F.col("image_sha256").alias("content_sha256"))
+    with_photo = images.join(small(keyed, total), on="content_sha256").withColumn("photo", F.col("content"))
+    without = keyed.join(images.select("content_sha256"), on="content_sha256", how="left_anti")
+    without = without.withColumn("photo", F.lit(None).cast("binary"))
+    return with_photo.select(columns).unionByName(without.select(columns)).repartition(partitions)
 
 
 def threads_per_task(spark: SparkSession) -> int:

@@ -27,7 +27,7 @@ from jobs.embedding.staging import (
 )
 from schemas import EMBEDDING_FAILURES, ITEM_EMBEDDINGS, ITEM_IMAGES, ITEMS
 
-_CHUNK_REPORT = "rows long, decode double, infer double, write double"
+_CHUNK_REPORT = "rows long, " + ", ".join(f"{stage} double" for stage in Seconds.STAGES)
 
 
 class Options(DatedOptions):
@@ -66,7 +66,7 @@ def stage_vectors(
     """The task: embed the partition's batches and stage them chunk by chunk.
 
     Yields:
-        One row a chunk: rows, and the seconds spent on decoding, inference and writing.
+        One row a chunk: rows, and the seconds spent by stage.
     """
     encoder = open_encoder(model_uri, threads)
     seconds = Seconds()
@@ -100,10 +100,10 @@ def _embed_into_staging(job: JobRun, options: Options, work: DataFrame, total: i
     reports = with_photos(work, lake.read(ITEM_IMAGES)).mapInPandas(
         lambda batches: stage_vectors(batches, **arguments), _CHUNK_REPORT
     )
-    totals = reports.agg(*(F.sum(name).alias(name) for name in ("decode", "infer", "write")))
+    totals = reports.agg(*(F.sum(name).alias(name) for name in Seconds.STAGES))
     with job.stage("embed"), job.progress("embedding items", total, lambda: staged_rows(lake, model_version) - before):
         spent = totals.first()
-    for stage in ("decode", "infer", "write"):
+    for stage in Seconds.STAGES:
         job.add_seconds(stage, spent[stage])
 
 

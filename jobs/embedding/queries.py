@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 from pydantic import Field
 from pyspark.sql import DataFrame
@@ -16,7 +17,7 @@ from pyspark.sql import functions as F
 
 from jobs.core.job import DatedOptions, JobRun, main
 from jobs.core.serving import serving_model
-from jobs.embedding.inference import open_encoder, threads_per_task
+from jobs.embedding.inference import Seconds, embed_batches, open_encoder, threads_per_task
 from schemas import QUERY_EMBEDDINGS, QUERY_EVENTS
 
 
@@ -39,8 +40,13 @@ def head_queries(events: DataFrame, *, date: dt.date, window_days: int, max_quer
 def embed_queries(batches: Iterator[pd.DataFrame], *, model_uri: str, threads: int) -> Iterator[pd.DataFrame]:
     """The task: query and impressions in, the same with the query's unit-norm vector out."""
     encoder = open_encoder(model_uri, threads)
-    for batch in batches:
-        yield batch.assign(embedding=list(encoder.embed_queries(batch["query"].tolist())))
+
+    def prepare(batch: pd.DataFrame) -> list[np.ndarray]:
+        return encoder.prepare_queries(batch["query"].tolist())
+
+    embed = encoder.embed_prepared_queries
+    for batch, vectors in embed_batches(batches, prepare=prepare, embed=embed, seconds=Seconds()):
+        yield batch.assign(embedding=list(vectors))
 
 
 def run(job: JobRun, options: Options) -> None:

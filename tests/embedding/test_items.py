@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from jobs.embedding import items as job
-from jobs.embedding.inference import open_encoder
+from jobs.embedding.inference import load_encoder, open_encoder
 from jobs.embedding.staging import staged_rows, staging_parts
 from models.make.photo import read_photo
 from models.make.text import PADDING_ID
@@ -166,7 +166,7 @@ def poison(lake, version: str) -> None:
     with torch.no_grad():
         loaded.model.title_encoder.pieces.weight[ids] = float("inf")
     save_model_folder(folder, loaded.model, loaded.processor, trained_on=DAY, card="")
-    open_encoder.cache_clear()
+    load_encoder.cache_clear()
 
 
 def test_an_item_that_the_model_fails_on_is_recorded_and_tried_once_a_night_up_to_a_cap(lake, spark, run_job, catalog):

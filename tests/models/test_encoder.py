@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from models.encoder import Encoder
 from models.training.checkpoint import load_model_folder
@@ -46,6 +47,56 @@ def test_more_items_than_one_forward_takes_come_back_in_order(encoder):
     for row in (0, 255, 256, 599):
         alone = encoder.embed_items(encoder.prepare_items([titles[row]], [photos[row]]))
         np.testing.assert_allclose(together.embedding[row], alone.embedding[0], atol=1e-5)
+
+
+def test_a_forward_pass_that_memory_cannot_hold_is_halved_until_it_fits(model_folder, monkeypatch):
+    titles, photos = [f"dress {number}" for number in range(300)], [jpeg("red")] * 300
+    plenty = Encoder.from_folder(model_folder, device="cpu")
+    expected = plenty.embed_items(plenty.prepare_items(titles, photos))
+    encoder = Encoder.from_folder(model_folder, device="cpu")
+    passes = []
+
+    def with_little_memory(forward):
+        def run(ids, *others):
+            passes.append(len(ids))
+            if len(ids) > 70:
+                raise torch.OutOfMemoryError("out of memory")
+            return forward(ids, *others)
+
+        return run
+
+    monkeypatch.setattr(encoder.model, "item_states", with_little_memory(encoder.model.item_states))
+    monkeypatch.setattr(encoder.model, "encode_queries", with_little_memory(encoder.model.encode_queries))
+    vectors = encoder.embed_items(encoder.prepare_items(titles, photos))
+    assert passes == [256, 128, 64, 64, 64, 64, 44]
+    np.testing.assert_allclose(vectors.embedding, expected.embedding, atol=1e-6)
+    passes.clear()
+    np.testing.assert_allclose(encoder.embed_queries(titles), plenty.embed_queries(titles), atol=1e-6)
+    assert passes == [64, 64, 64, 64, 44]
+
+
+def test_a_row_for_which_there_is_no_memory_ends_the_task(model_folder, monkeypatch):
+    encoder = Encoder.from_folder(model_folder, device="cpu")
+
+    def without_memory(*_):
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(encoder.model, "encode_queries", without_memory)
+    with pytest.raises(torch.OutOfMemoryError):
+        encoder.embed_queries(["red dress"])
+
+
+def test_in_16_bits_vectors_are_nearly_those_of_a_cpu(model_folder, encoder, monkeypatch):
+    monkeypatch.setattr("models.encoder.serving_precision", lambda device: torch.bfloat16)
+    rough = Encoder.from_folder(model_folder, device="cpu")
+    prepared = rough.prepare_items(TITLES, PHOTOS)
+    vectors, exact = rough.embed_items(prepared), encoder.embed_items(prepared)
+    assert all(part.dtype == np.float32 for name, part in vars(vectors).items() if name != "image_status")
+    np.testing.assert_allclose(np.linalg.norm(vectors.embedding, axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(vectors.title_weight + vectors.image_weight, 1, atol=1e-3)
+    cosines = (vectors.embedding * exact.embedding).sum(axis=1)
+    assert cosines.min() > 0.999 and not np.array_equal(vectors.embedding, exact.embedding)
+    assert (rough.embed_queries(TITLES) * encoder.embed_queries(TITLES)).sum(axis=1).min() > 0.999
 
 
 def test_nothing_in_gives_nothing_out(encoder):

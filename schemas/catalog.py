@@ -13,7 +13,7 @@ ITEMS = Table(
         Column("image_uri", STRING, "Where the snapshot says the photo is; null without a photo."),
         Column("image_etag", STRING, "Version of the photo at its source; bytes are read again only when it changes."),
         Column("image_sha256", STRING, "Digest of the photo's bytes, key of item_images; null without a photo."),
-        Column("content_hash", STRING, "Digest of exactly what the model reads: title and photo.", nullable=False),
+        Column("content_hash", STRING, "Digest of exactly what the model reads: title.photo.", nullable=False),
         Column("is_active", BOOLEAN, "True while the newest snapshot holds the item.", nullable=False),
         Column("first_seen", DATE, "Logical date of the first snapshot with the item.", nullable=False),
         Column("inactive_since", DATE, "Logical date of the snapshot that lacked it; null while active."),
@@ -24,6 +24,7 @@ ITEMS = Table(
         "title_not_empty": "length(title) > 0",
         "inactive_has_a_date": "is_active = (inactive_since IS NULL)",
     },
+    properties={"delta.enableChangeDataFeed": "true"},
 )
 
 ITEM_IMAGES = Table(

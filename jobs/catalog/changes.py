@@ -4,15 +4,26 @@ import datetime as dt
 from functools import reduce
 from operator import or_
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 # Columns that a snapshot says something about.
 _TOLD = ("title", "category", "price", "image_uri", "image_etag", "image_sha256", "content_hash")
 
+_HALF = 32  # digits of each half of a content hash
+
 # What can become of an item, and what else is told of it.
 CHANGES = ("new", "returned", "content", "details", "departed")
 MARKS = ("retitled", "rephotographed", "lost_photo")
+
+
+def content_hash(title: Column, image_sha256: Column) -> Column:
+    """Digest of exactly what the model reads, in two halves, so that two of them tell what changed.
+
+    `<title>.<photo>`: the first 128 bits, in hexadecimal, of each one's SHA-256; zeros without a photo.
+    """
+    photo = F.coalesce(F.substring(image_sha256, 1, _HALF), F.lit("0" * _HALF))
+    return F.concat_ws(".", F.substring(F.sha2(title, 256), 1, _HALF), photo)
 
 
 def described(accepted: DataFrame, photos: DataFrame) -> DataFrame:
@@ -22,7 +33,6 @@ def described(accepted: DataFrame, photos: DataFrame) -> DataFrame:
         accepted: item_id, title, category, price, image_uri, photo (image_uri as the photos' source names it).
         photos: photo, etag, content_sha256; one row a photo.
     """
-    content = F.concat(F.sha2("title", 256), F.coalesce("content_sha256", F.lit("")))
     return accepted.join(photos, on="photo", how="left").select(
         "item_id",
         "title",
@@ -31,7 +41,7 @@ def described(accepted: DataFrame, photos: DataFrame) -> DataFrame:
         "image_uri",
         F.col("etag").alias("image_etag"),
         F.col("content_sha256").alias("image_sha256"),
-        F.sha2(content, 256).alias("content_hash"),
+        content_hash(F.col("title"), F.col("content_sha256")).alias("content_hash"),
     )
 
 

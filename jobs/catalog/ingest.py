@@ -5,18 +5,17 @@ Writes: items, item_images, rejected_rows
 """
 
 import datetime as dt
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from pydantic import Field
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-from pyspark.storagelevel import StorageLevel
 
 from jobs.catalog.changes import CHANGES, MARKS, departures, described, transitions
 from jobs.catalog.photos import PhotoSource, new_images, open_source
 from jobs.catalog.snapshot import check_rows, read_snapshot
+from jobs.core.frames import persisted
 from jobs.core.job import DatedOptions, JobError, JobRun, main
 from jobs.core.lake import Lake
 from jobs.core.sources import SourceError
@@ -110,7 +109,7 @@ def run(job: JobRun, options: Options) -> None:
         raise JobError(str(error)) from error
     with ExitStack() as stack:
         with job.stage("read"):
-            rows = stack.enter_context(_persisted(check_rows(snapshot)))
+            rows = stack.enter_context(persisted(check_rows(snapshot)))
             refused = rows.where(F.col("reason").isNotNull()).select(F.lit(REFUSED).alias("source"), "reason", "row")
             accepted = rows.where(F.col("reason").isNull()).withColumn("photo", source.name_of(F.col("image_uri")))
             _count_rows(job, options, rows, refused)
@@ -125,19 +124,19 @@ def run(job: JobRun, options: Options) -> None:
         with job.stage("photos"):
             known = known_photos(items, source)
             listing = source.listing().join(accepted.select("photo"), on="photo", how="left_semi")
-            listing = stack.enter_context(_persisted(listing))
+            listing = stack.enter_context(persisted(listing))
             unread = listing.join(known, on=["photo", "etag"], how="left_anti").select("photo", "etag")
             photos_read = unread.count()
             if photos_read:
-                read = stack.enter_context(_persisted(source.read(unread, rows=photos_read)))
+                read = stack.enter_context(persisted(source.read(unread, rows=photos_read)))
                 just_read = read.groupBy("photo", "etag").agg(F.min("content_sha256").alias("content_sha256"))
                 known = known.unionByName(just_read)
-            photos = stack.enter_context(_persisted(listing.join(known, on=["photo", "etag"], how="inner")))
+            photos = stack.enter_context(persisted(listing.join(known, on=["photo", "etag"], how="inner")))
 
         with job.stage("compare"):
             departed = departures(items, rows.select("item_id"))
             changes = transitions(items, described(accepted, photos), departed, date=options.date)
-            changes = stack.enter_context(_persisted(changes))
+            changes = stack.enter_context(persisted(changes))
             changed = _count_changes(job, options, changes, before)
             job.figure("photos_read", photos_read)
 
@@ -203,15 +202,6 @@ def _count_changes(job: JobRun, options: Options, changes: DataFrame, before: Be
     for name in (*CHANGES, *MARKS):
         job.figure(f"items_{name}", counts[name])
     return sum(counts[kind] for kind in CHANGES)
-
-
-@contextmanager
-def _persisted(rows: DataFrame) -> Iterator[DataFrame]:
-    rows = rows.persist(StorageLevel.DISK_ONLY)
-    try:
-        yield rows
-    finally:
-        rows.unpersist()
 
 
 if __name__ == "__main__":

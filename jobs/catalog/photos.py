@@ -14,8 +14,8 @@ from fsspec.core import url_to_fs
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from jobs.core.frames import small
 from jobs.core.job import JobError
-from jobs.core.joins import small
 from jobs.core.sources import read_source
 from models.make.photo import UnreadablePhotoError, read_photo
 

@@ -106,6 +106,10 @@ class JobRun:
         self._notes.append(text)
         self.console.print(f"  {text}", markup=False)
 
+    def resolve(self, **values: object) -> None:
+        """Put into the record what an option that was left open came to mean."""
+        self.options = self.options.model_copy(update=values)
+
     def unchanged(self) -> None:
         """The run found nothing to change."""
         self._verdict = "unchanged"

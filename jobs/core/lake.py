@@ -83,6 +83,20 @@ class Lake:
             return present
         return self._spark.read.option("versionAsOf", version).format("delta").load(self.table_uri(table))
 
+    def changes(self, table: Table, *, after: int, until: int) -> DataFrame:
+        """The table's change data feed: rows as they were and as they became, `_change_type`, `_commit_version`.
+
+        Naming or reading it raises a `PySparkException` or `Py4JJavaError` when it does not reach back so far.
+
+        Args:
+            table: A table whose declaration enables the feed.
+            after: The version after which changes count.
+            until: The last version that counts; later than `after`.
+        """
+        feed = self._spark.read.format("delta").option("readChangeFeed", True)
+        versions = feed.option("startingVersion", after + 1).option("endingVersion", until)
+        return versions.load(self.table_uri(table))
+
     def version(self, table: Table) -> int:
         """The table's newest version."""
         return self.delta(table).history(1).first()["version"]

@@ -24,7 +24,7 @@ from pyspark import TaskContext
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.core.joins import small
+from jobs.core.frames import small
 
 if TYPE_CHECKING:
     from models.encoder import Encoder, PreparedItems

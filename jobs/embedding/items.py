@@ -1,19 +1,20 @@
 """Embed the active items whose vector is missing or stale.
 
-Reads:  items, item_images, item_embeddings, embedding_failures, models
+Reads:  items, item_images, item_embeddings, embedding_failures, models, job_runs
 Writes: item_embeddings, embedding_failures
 """
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pandas as pd
 from pydantic import Field
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from jobs.core.frames import persisted
 from jobs.core.job import DatedOptions, JobError, JobRun, main
 from jobs.core.serving import serving_model
 from jobs.embedding.inference import Seconds, embed_item_batches, open_encoder, threads_per_task, with_photos
@@ -25,7 +26,8 @@ from jobs.embedding.staging import (
     to_arrow,
     write_chunk,
 )
-from schemas import EMBEDDING_FAILURES, ITEM_EMBEDDINGS, ITEM_IMAGES, ITEMS
+from jobs.embedding.work import Work, find_work
+from schemas import EMBEDDING_FAILURES, ITEM_EMBEDDINGS, ITEM_IMAGES
 
 _CHUNK_REPORT = "rows long, " + ", ".join(f"{stage} double" for stage in Seconds.STAGES)
 
@@ -40,24 +42,9 @@ class Options(DatedOptions):
     max_failed_share: float = Field(
         0.05, ge=0, le=1, description="Share of the night's items that may fail before nothing is merged."
     )
-
-
-def stale_items(items: DataFrame, embeddings: DataFrame, *, model_version: str) -> DataFrame:
-    """Active items with no vector of this model for their present content.  A pure anti-join: no state, no clock."""
-    same_content = (F.col("i.item_id") == F.col("e.item_id")) & (F.col("i.content_hash") == F.col("e.content_hash"))
-    of_model = embeddings.where(F.col("model_version") == model_version)
-    return items.where("is_active").alias("i").join(of_model.alias("e"), on=same_content, how="left_anti")
-
-
-def without_spent_retries(
-    stale: DataFrame, failures: DataFrame, *, model_version: str, date: dt.date, max_attempts: int
-) -> DataFrame:
-    """Leave out items that failed with this content too often, or today already (one attempt a logical date)."""
-    spent = failures.where(F.col("model_version") == model_version).where(
-        (F.col("attempts") >= max_attempts) | (F.col("last_attempt") >= F.lit(date))
+    full_comparison: bool = Field(
+        False, description="Compare all items with all vectors, instead of those that changed since the last run."
     )
-    same_content = (F.col("i.item_id") == F.col("f.item_id")) & (F.col("i.content_hash") == F.col("f.content_hash"))
-    return stale.alias("i").join(spent.alias("f"), on=same_content, how="left_anti")
 
 
 def stage_vectors(
@@ -156,50 +143,54 @@ def _merge(job: JobRun, options: Options, staged: DataFrame, model_version: str)
 
 def run(job: JobRun, options: Options) -> None:
     """Find the work, embed it into staging, merge, forget the staging."""
+    model_version = options.model_version or serving_model(job.lake)
+    job.resolve(model_version=model_version)
+    with ExitStack() as stack:
+        with job.stage("find_work"):
+            finding = find_work(
+                job,
+                model_version=model_version,
+                date=options.date,
+                max_attempts=options.max_attempts,
+                full_comparison=options.full_comparison,
+            )
+            work = stack.enter_context(finding)
+        job.figure("items_version", work.position.items_version)
+        for reason, count in work.by_reason.items():
+            job.figure(f"items_{reason}", count)
+        if work.total:
+            _embed(job, options, work, model_version)
+        else:
+            remove_staged(job.lake, model_version)
+            job.count(rows_in=work.active_items, rows_out=0, rows_rejected=0)
+            job.figure("vectors", work.position.vectors)
+            job.unchanged()
+
+
+def _embed(job: JobRun, options: Options, work: Work, model_version: str) -> None:
     lake = job.lake
-    model_version = options.model_version or serving_model(lake)
-    with job.stage("find_work"):
-        items = lake.read(ITEMS)
-        active = items.where("is_active").count()
-        stale = stale_items(items, lake.read(ITEM_EMBEDDINGS), model_version=model_version)
-        # Not a cache: that would follow item_embeddings, and be empty once the merge has written to it.
-        wanted = without_spent_retries(
-            stale,
-            lake.read(EMBEDDING_FAILURES),
-            model_version=model_version,
-            date=options.date,
-            max_attempts=options.max_attempts,
-        ).localCheckpoint()
-        total = wanted.count()
-    job.figure("active_items", active)
-    if total == 0:
-        job.count(rows_in=active, rows_out=0, rows_rejected=0)
-        remove_staged(lake, model_version)
-        job.unchanged()
-        return
-    staged_before = read_staged(job.spark, lake, model_version).select("item_id", "content_hash")
-    work = wanted.join(staged_before, on=["item_id", "content_hash"], how="left_anti").cache()
-    left = work.count()
-    if left < total:
-        job.note(f"{total - left:,} of {total:,} vectors were found staged by an earlier run")
-    if left:
-        _embed_into_staging(job, options, work, left, model_version)
+    # What failed is tried again: the night may have been stopped for it, and its cause be mended since.
+    staged_before = read_staged(job.spark, lake, model_version).where("failure IS NULL")
+    staged_before = staged_before.select("item_id", "content_hash")
+    with persisted(work.rows.join(staged_before, on=["item_id", "content_hash"], how="left_anti")) as unstaged:
+        left = unstaged.count()
+        if left < work.total:
+            job.note(f"{work.total - left:,} of {work.total:,} vectors were found staged by an earlier run")
+        if left:
+            _embed_into_staging(job, options, unstaged, left, model_version)
     with job.stage("merge"):
-        current = wanted.select("item_id", "content_hash")
+        current = work.rows.select("item_id", "content_hash")
         staged = read_staged(job.spark, lake, model_version).join(
             current, on=["item_id", "content_hash"], how="left_semi"
         )
         embedded, failed = _merge(job, options, staged, model_version)
         remove_staged(lake, model_version)
-    job.count(rows_in=active, rows_out=embedded, rows_rejected=failed)
-    for row in (
-        lake.read(ITEM_EMBEDDINGS)
-        .where(F.col("model_version") == model_version)
-        .groupBy("image_status")
-        .count()
-        .collect()
-    ):
-        job.figure(f"image_{row['image_status']}", row["count"])
+    job.count(rows_in=work.active_items, rows_out=embedded, rows_rejected=failed)
+    vectors = lake.read(ITEM_EMBEDDINGS).where(F.col("model_version") == model_version)
+    statuses = {row["image_status"]: row["count"] for row in vectors.groupBy("image_status").count().collect()}
+    for status, count in statuses.items():
+        job.figure(f"image_{status}", count)
+    job.figure("vectors", sum(statuses.values()))
 
 
 if __name__ == "__main__":

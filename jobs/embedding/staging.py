@@ -93,13 +93,16 @@ def staged_rows(lake: Lake, model_version: str) -> int:
 
 
 def read_staged(spark: SparkSession, lake: Lake, model_version: str) -> DataFrame:
-    """Every staged row of the model, once an item and content, from whichever run."""
+    """Every staged row of the model, once an item and content, from whichever run; a vector counts before a failure."""
     if staged_rows(lake, model_version) == 0:
         return spark.createDataFrame([], STAGED_DDL)
     folder = lake.uri(*staging_parts(model_version))
     staged = spark.read.schema(STAGED_DDL).parquet(f"{folder}/chunk-*.parquet")
     # A task that was run twice staged its rows twice; both came from the same content and model.
-    return staged.dropDuplicates(["item_id", "content_hash"])
+    key = ["item_id", "content_hash"]
+    embedded = staged.where("failure IS NULL").dropDuplicates(key)
+    failed = staged.where("failure IS NOT NULL").dropDuplicates(key)
+    return embedded.unionByName(failed.join(embedded, on=key, how="left_anti"))
 
 
 def remove_staged(lake: Lake, model_version: str) -> None:

@@ -70,7 +70,7 @@ def test_a_task_computes_on_the_gpu_that_spark_gave_it(monkeypatch):
 
 @pytest.mark.parametrize("most_broadcast", [1_000_000, 0])
 def test_every_item_comes_once_with_its_photo_or_without_one(spark, lake, monkeypatch, most_broadcast):
-    monkeypatch.setattr("jobs.core.joins._BROADCAST_ROWS", most_broadcast)
+    monkeypatch.setattr("jobs.core.frames._BROADCAST_ROWS", most_broadcast)
     red, blue = jpeg("red"), jpeg("blue")
     keys = {content: hashlib.sha256(content).hexdigest() for content in (red, blue)}
     rows = [(keys[content], content, len(content), 48, 64, "JPEG", True, None) for content in (red, blue)]

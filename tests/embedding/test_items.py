@@ -1,41 +1,20 @@
 """A night embeds exactly what changed, whatever happened to the night before."""
 
 import datetime as dt
-import hashlib
 
 import numpy as np
 import pytest
 import torch
 
 from jobs.embedding import items as job
-from jobs.embedding.inference import load_encoder, open_encoder
-from jobs.embedding.staging import staged_rows, staging_parts
+from jobs.embedding.inference import ItemBatch, load_encoder, open_encoder
+from jobs.embedding.staging import staged_rows, staging_parts, to_arrow, write_chunk
 from models.make.photo import read_photo
 from models.make.text import PADDING_ID
 from models.training.checkpoint import load_model_folder, save_model_folder
-from schemas import EMBEDDING_FAILURES, ITEM_EMBEDDINGS, ITEM_IMAGES, ITEMS
+from schemas import EMBEDDING_FAILURES, ITEM_EMBEDDINGS, ITEMS
+from tests.embedding.products import DAY, NEXT_DAY, put_items, vectors
 from tests.photos import ODD_PHOTOS, bomb, jpeg, saved, truncated_jpeg
-
-DAY = dt.date(2026, 11, 1)
-NEXT_DAY = dt.date(2026, 11, 2)
-
-
-def put_items(lake, spark, *products: tuple[str, str, bytes | None], active: bool = True) -> None:
-    rows, photos = [], {}
-    for item_id, title, photo in products:
-        digest = hashlib.sha256(photo).hexdigest() if photo is not None else None
-        if photo is not None:
-            photos[digest] = photo
-        content_hash = hashlib.sha256(f"{title}\0{digest}".encode()).hexdigest()
-        gone = None if active else DAY
-        rows.append((item_id, title, "c", 1.0, digest, digest, digest, content_hash, active, DAY, gone, DAY))
-    lake.merge(ITEMS, spark.createDataFrame(rows, ITEMS.schema))
-    images = [(digest, content, len(content), 1, 1, "JPEG", True, None) for digest, content in photos.items()]
-    lake.merge(ITEM_IMAGES, spark.createDataFrame(images, ITEM_IMAGES.schema), insert_only=True)
-
-
-def vectors(lake) -> dict[str, tuple]:
-    return {row["item_id"]: row for row in lake.read(ITEM_EMBEDDINGS).collect()}
 
 
 @pytest.fixture
@@ -195,6 +174,17 @@ def test_too_many_failures_stop_the_night_before_the_merge(lake, spark, run_job,
     assert "1 of 5 items cannot be embedded" in record["notes"][-1]
     assert "first: p" in record["notes"][-1]
     assert lake.read(ITEM_EMBEDDINGS).isEmpty()
+
+
+def test_what_stopped_a_night_is_tried_again_once_its_cause_is_mended(lake, run_job, catalog):
+    """A night that was stopped for its failures leaves them staged, beside the vectors."""
+    rows = lake.read(ITEMS).where("item_id = 'a'").select("item_id", "content_hash").toPandas()
+    nothing = np.zeros(1, np.float32)
+    failed = ItemBatch(rows, np.zeros((1, 32), np.float32), nothing, nothing, nothing, ["ok"], ["not finite"])
+    write_chunk(lake.path(*staging_parts(catalog)), [to_arrow(failed)])
+    record = run_job(job, date=DAY)
+    assert (record["verdict"], record["rows_out"], record["rows_rejected"]) == ("succeeded", 4, 0)
+    assert set(vectors(lake)) == set("abcd")
 
 
 def test_without_a_promoted_model_the_night_is_skipped_and_says_why(run_job):

@@ -16,6 +16,7 @@ from pyspark.sql import functions as F
 
 from jobs.core.frames import persisted
 from jobs.core.job import DatedOptions, JobError, JobRun, main
+from jobs.core.lease import Lease, held_lease
 from jobs.core.serving import serving_model
 from jobs.embedding.inference import Seconds, embed_item_batches, open_encoder, threads_per_task, with_photos
 from jobs.embedding.staging import (
@@ -146,6 +147,7 @@ def run(job: JobRun, options: Options) -> None:
     model_version = options.model_version or serving_model(job.lake)
     job.resolve(model_version=model_version)
     with ExitStack() as stack:
+        lease = stack.enter_context(held_lease(job, f"{ITEM_EMBEDDINGS.name}-{model_version}"))
         with job.stage("find_work"):
             finding = find_work(
                 job,
@@ -159,7 +161,7 @@ def run(job: JobRun, options: Options) -> None:
         for reason, count in work.by_reason.items():
             job.figure(f"items_{reason}", count)
         if work.total:
-            _embed(job, options, work, model_version)
+            _embed(job, options, work, model_version, lease)
         else:
             remove_staged(job.lake, model_version)
             job.count(rows_in=work.active_items, rows_out=0, rows_rejected=0)
@@ -167,7 +169,7 @@ def run(job: JobRun, options: Options) -> None:
             job.unchanged()
 
 
-def _embed(job: JobRun, options: Options, work: Work, model_version: str) -> None:
+def _embed(job: JobRun, options: Options, work: Work, model_version: str, lease: Lease) -> None:
     lake = job.lake
     # What failed is tried again: the night may have been stopped for it, and its cause be mended since.
     staged_before = read_staged(job.spark, lake, model_version).where("failure IS NULL")
@@ -178,6 +180,7 @@ def _embed(job: JobRun, options: Options, work: Work, model_version: str) -> Non
             job.note(f"{work.total - left:,} of {work.total:,} vectors were found staged by an earlier run")
         if left:
             _embed_into_staging(job, options, unstaged, left, model_version)
+    lease.check()
     with job.stage("merge"):
         current = work.rows.select("item_id", "content_hash")
         staged = read_staged(job.spark, lake, model_version).join(

@@ -72,9 +72,9 @@ def test_the_feed_and_the_full_comparison_find_the_same_work(lake, spark, run_jo
     """Nights of random changes; what the feed finds is what a comparison of everything found just before."""
     found = []
 
-    def watched(job_run, options, work, model_version, *, whole=job._embed):
+    def watched(job_run, options, work, *others, whole=job._embed):
         found.extend((row["item_id"], row["content_hash"]) for row in work.rows.collect())
-        whole(job_run, options, work, model_version)
+        whole(job_run, options, work, *others)
 
     monkeypatch.setattr(job, "_embed", watched)
     dice = random.Random(4)

@@ -1,0 +1,126 @@
+"""Of runs that write one table one holds its lease; a run that is gone does not hold up the next."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+from fsspec.implementations.local import LocalFileSystem
+
+from jobs.core import lease as leases
+from jobs.core.job import JobError
+from jobs.core.lease import Holder, held_lease
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run's worth of what leases read, by its id; its notes are kept."""
+
+    def make(run_id: str):
+        notes = []
+        lake = SimpleNamespace(fs=LocalFileSystem(), path=lambda *parts: "/".join([str(tmp_path), *parts]))
+        return SimpleNamespace(run_id=run_id, name="embedding items", lake=lake, note=notes.append, notes=notes)
+
+    return make
+
+
+def left_by(tmp_path, holder: Holder, number: int = 7) -> None:
+    folder = tmp_path / "leases" / "table"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{number:08d}.json").write_text(json.dumps(vars(holder)))
+
+
+def files(tmp_path) -> list[str]:
+    return sorted(path.name for path in (tmp_path / "leases" / "table").iterdir())
+
+
+def test_a_second_run_stops_with_a_clear_line_and_one_after_it_may_go_on(run, tmp_path):
+    with held_lease(run("first"), "table"):
+        with (
+            pytest.raises(JobError, match=r"^table: run first \(embedding items, process \d+ on .*\) is at work"),
+            held_lease(run("second"), "table"),
+        ):
+            pytest.fail("two hold the lease")
+        with held_lease(run("second"), "another table"):
+            pass
+    third = run("third")
+    with held_lease(third, "table") as lease:
+        lease.check()
+    assert (third.notes, files(tmp_path)) == ([], [])
+
+
+def test_a_run_whose_process_is_gone_is_succeeded_at_once(run, tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    orphan = replace(Holder.of_this_process(run("orphan")), process=ended.pid)
+    left_by(tmp_path, orphan)
+    heir = run("heir")
+    with held_lease(heir, "table"):
+        assert files(tmp_path) == ["00000008.json"]
+    assert heir.notes == [f"table: {orphan} is gone; this run goes on in its place"]
+
+
+def test_a_process_number_that_was_used_again_is_not_the_holder(run, tmp_path):
+    holder = Holder.of_this_process(run("orphan"))
+    left_by(tmp_path, replace(holder, started=holder.started - 3600))
+    with held_lease(run("heir"), "table"):
+        assert files(tmp_path) == ["00000008.json"]
+
+
+def test_of_another_machine_only_silence_tells_that_it_is_gone(run, tmp_path, monkeypatch):
+    holder = replace(Holder.of_this_process(run("remote")), host="another machine", process=1)
+    left_by(tmp_path, holder)
+    with pytest.raises(JobError, match="process 1 on another machine"), held_lease(run("second"), "table"):
+        pytest.fail("two hold the lease")
+    monkeypatch.setattr(leases, "_DEAD_AFTER", 32.0)
+    left_by(tmp_path, replace(holder, alive=time.time() - 30))
+    began = time.monotonic()
+    with held_lease(run("heir"), "table"):
+        assert 1 < time.monotonic() - began < 10
+
+
+def test_a_holder_that_works_renews_and_one_that_was_succeeded_learns_it(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(leases, "_RENEWED_EVERY", 0.05)
+    with held_lease(run("slow"), "table") as lease:
+        (file,) = (tmp_path / "leases" / "table").iterdir()
+        written = json.loads(file.read_text())["alive"]
+        deadline = time.monotonic() + 5
+        while leases._newest(LocalFileSystem(), str(file.parent))[1].alive <= written:
+            assert time.monotonic() < deadline
+        lease.check()
+        left_by(tmp_path, replace(Holder.of_this_process(run("heir")), host="another machine"))
+        with pytest.raises(JobError, match=r"table: run heir .* has taken over"):
+            lease.check()
+    assert files(tmp_path) == ["00000007.json"]
+
+
+def test_a_file_whose_writer_died_over_it_holds_nothing(run, tmp_path):
+    left_by(tmp_path, Holder.of_this_process(run("orphan")))
+    (tmp_path / "leases" / "table" / "00000007.json").write_text("")
+    with held_lease(run("heir"), "table"):
+        assert files(tmp_path) == ["00000008.json"]
+
+
+def test_of_many_that_try_at_once_one_wins(run, tmp_path):
+    winners, refused, all_started = [], [], threading.Barrier(8)
+
+    def attempt(number: int) -> None:
+        all_started.wait()
+        try:
+            with held_lease(run(f"run {number}"), "table"):
+                winners.append(number)
+                while len(winners) + len(refused) < 8:
+                    time.sleep(0.01)
+        except JobError:
+            refused.append(number)
+
+    threads = [threading.Thread(target=attempt, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(winners), len(refused)) == (1, 7)

@@ -57,6 +57,7 @@ class JobRun:
         self._figures: dict[str, float] = {}
         self._notes: list[str] = []
         self._verdict = "succeeded"
+        self._is_recorded = True
 
     @cached_property
     def spark(self) -> SparkSession:
@@ -110,6 +111,10 @@ class JobRun:
         """Put into the record what an option that was left open came to mean."""
         self.options = self.options.model_copy(update=values)
 
+    def leave_no_record(self) -> None:
+        """The run only looked: neither `job_runs` nor its last line is to say that the job was done."""
+        self._is_recorded = False
+
     def unchanged(self) -> None:
         """The run found nothing to change."""
         self._verdict = "unchanged"
@@ -138,8 +143,10 @@ class JobRun:
             self._verdict = "failed"
             self._notes.append(f"{type(error).__name__}: {_first_line(error)}")
             traceback.print_exc()
-        self._record()
-        self._print_line()
+        if self._is_recorded:
+            self._record()
+        if self._is_recorded or self._verdict == "failed":
+            self._print_line()
         return {"failed": 1, "skipped": EXIT_SKIPPED}.get(self._verdict, 0)
 
     def _record(self) -> None:

@@ -78,10 +78,11 @@ def load_encoder(model_uri: str, threads: int, device: str | None) -> Encoder:
 class Seconds:
     """Where a task's time went, by stage, since it was last taken.
 
-    Stages overlap: reading and preparing a batch go on while the model runs the one before.
+    Stages overlap: reading and preparing a batch go on while the model runs the one before.  Opening the model comes
+    before them, and costs nothing in a process that has it open.
     """
 
-    STAGES = ("read", "decode", "infer", "write")
+    STAGES = ("open", "read", "decode", "infer", "write")
 
     def __init__(self) -> None:
         self._spent = dict.fromkeys(self.STAGES, 0.0)
@@ -95,6 +96,30 @@ class Seconds:
 
     def take(self) -> dict[str, float]:
         """Seconds by stage; counting starts anew."""
+        taken, self._spent = self._spent, dict.fromkeys(self._spent, 0.0)
+        return taken
+
+
+class Pace:
+    """How fast a task goes once it is under way: all batches but the first, which pays for what comes once."""
+
+    MEASURES = ("paced_items", "paced_seconds", "paced_cpu_seconds")
+
+    def __init__(self) -> None:
+        self._before: tuple[float, float] | None = None
+        self._spent = dict.fromkeys(self.MEASURES, 0.0)
+
+    def lap(self, items: int) -> None:
+        """A batch of so many items is done."""
+        now = (time.perf_counter(), time.process_time())
+        if self._before is not None:
+            passed = (items, now[0] - self._before[0], now[1] - self._before[1])
+            for measure, value in zip(self.MEASURES, passed, strict=True):
+                self._spent[measure] += value
+        self._before = now
+
+    def take(self) -> dict[str, float]:
+        """Items, their wall seconds and their CPU seconds since these were last taken."""
         taken, self._spent = self._spent, dict.fromkeys(self._spent, 0.0)
         return taken
 
@@ -167,6 +192,11 @@ def embed_item_batches(batches: Iterable[pd.DataFrame], encoder: Encoder, second
         )
 
 
+def tasks_for(items: int, *, slots: int) -> int:
+    """Into how many tasks so many items go: one a slot, unless they are few or very many."""
+    return max(1, min(slots, math.ceil(items / _FEWEST_ITEMS)), math.ceil(items / _MOST_ITEMS))
+
+
 def with_photos(items: DataFrame, images: DataFrame) -> DataFrame:
     """Items with their title and photo bytes (null without a photo): the last join, by key, of what is needed only.
 
@@ -174,8 +204,7 @@ def with_photos(items: DataFrame, images: DataFrame) -> DataFrame:
     are wanted are shuffled, once, to spread them evenly over the tasks.
     """
     total = items.count()
-    slots = items.sparkSession.sparkContext.defaultParallelism
-    partitions = max(1, min(slots, math.ceil(total / _FEWEST_ITEMS)), math.ceil(total / _MOST_ITEMS))
+    partitions = tasks_for(total, slots=items.sparkSession.sparkContext.defaultParallelism)
     columns = ["item_id", "content_hash", "title", "photo"]
     keyed = items.select("item_id", "content_hash", "title", F.col("image_sha256").alias("content_sha256"))
     with_photo = images.join(small(keyed, total), on="content_sha256").withColumn("photo", F.col("content"))

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pandas as pd
+import pyarrow as pa
 from pydantic import Field
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -18,7 +19,15 @@ from jobs.core.frames import persisted
 from jobs.core.job import DatedOptions, JobError, JobRun, main
 from jobs.core.lease import Lease, held_lease
 from jobs.core.serving import serving_model
-from jobs.embedding.inference import Seconds, embed_item_batches, open_encoder, threads_per_task, with_photos
+from jobs.embedding.inference import (
+    Pace,
+    Seconds,
+    embed_item_batches,
+    open_encoder,
+    threads_per_task,
+    with_photos,
+)
+from jobs.embedding.plan import say_plan
 from jobs.embedding.staging import (
     read_staged,
     remove_staged,
@@ -30,7 +39,7 @@ from jobs.embedding.staging import (
 from jobs.embedding.work import Work, find_work
 from schemas import EMBEDDING_FAILURES, ITEM_EMBEDDINGS, ITEM_IMAGES
 
-_CHUNK_REPORT = "rows long, " + ", ".join(f"{stage} double" for stage in Seconds.STAGES)
+_CHUNK_REPORT = "rows long, " + ", ".join(f"{name} double" for name in (*Seconds.STAGES, *Pace.MEASURES))
 
 
 class Options(DatedOptions):
@@ -43,6 +52,8 @@ class Options(DatedOptions):
     max_failed_share: float = Field(
         0.05, ge=0, le=1, description="Share of the night's items that may fail before nothing is merged."
     )
+    plan: bool = Field(False, description="Say what the run would do and cost, and do nothing.")
+    executors: int | None = Field(None, ge=1, description="With --plan: also what so many executors would take.")
     full_comparison: bool = Field(
         False, description="Compare all items with all vectors, instead of those that changed since the last run."
     )
@@ -54,25 +65,27 @@ def stage_vectors(
     """The task: embed the partition's batches and stage them chunk by chunk.
 
     Yields:
-        One row a chunk: rows, and the seconds spent by stage.
+        One row a chunk: rows, the seconds spent by stage, and the pace.
     """
-    encoder = open_encoder(model_uri, threads)
-    seconds = Seconds()
+    seconds, pace = Seconds(), Pace()
+
+    def stage(waiting: list[pa.Table]) -> pd.DataFrame:
+        with seconds.measure("write"):
+            rows = write_chunk(folder, waiting)
+        return pd.DataFrame([{"rows": rows, **seconds.take(), **pace.take()}])
+
+    with seconds.measure("open"):
+        encoder = open_encoder(model_uri, threads)
     waiting, rows = [], 0
     for batch in embed_item_batches(batches, encoder, seconds):
+        pace.lap(len(batch.rows))
         waiting.append(to_arrow(batch))
         rows += len(batch.rows)
         if rows >= chunk_size:
-            yield _stage_chunk(folder, waiting, seconds)
+            yield stage(waiting)
             waiting, rows = [], 0
     if waiting:
-        yield _stage_chunk(folder, waiting, seconds)
-
-
-def _stage_chunk(folder: str, waiting: list, seconds: Seconds) -> pd.DataFrame:
-    with seconds.measure("write"):
-        rows = write_chunk(folder, waiting)
-    return pd.DataFrame([{"rows": rows, **seconds.take()}])
+        yield stage(waiting)
 
 
 def _embed_into_staging(job: JobRun, options: Options, work: DataFrame, total: int, model_version: str) -> None:
@@ -88,11 +101,14 @@ def _embed_into_staging(job: JobRun, options: Options, work: DataFrame, total: i
     reports = with_photos(work, lake.read(ITEM_IMAGES)).mapInPandas(
         lambda batches: stage_vectors(batches, **arguments), _CHUNK_REPORT
     )
-    totals = reports.agg(*(F.sum(name).alias(name) for name in Seconds.STAGES))
+    totals = reports.agg(*(F.sum(name).alias(name) for name in (*Seconds.STAGES, *Pace.MEASURES)))
     with job.stage("embed"), job.progress("embedding items", total, lambda: staged_rows(lake, model_version) - before):
         spent = totals.first()
     for stage in Seconds.STAGES:
         job.add_seconds(stage, spent[stage])
+    for measure in Pace.MEASURES:
+        job.figure(measure, spent[measure])
+    job.figure("slots", spark.sparkContext.defaultParallelism)
 
 
 def _merge(job: JobRun, options: Options, staged: DataFrame, model_version: str) -> tuple[int, int]:
@@ -143,19 +159,23 @@ def _merge(job: JobRun, options: Options, staged: DataFrame, model_version: str)
 
 
 def run(job: JobRun, options: Options) -> None:
-    """Find the work, embed it into staging, merge, forget the staging."""
+    """Find the work, embed it into staging, merge, forget the staging; or only say what that would be."""
     model_version = options.model_version or serving_model(job.lake)
     job.resolve(model_version=model_version)
+    finding = find_work(
+        job,
+        model_version=model_version,
+        date=options.date,
+        max_attempts=options.max_attempts,
+        full_comparison=options.full_comparison,
+    )
+    if options.plan:
+        with finding as work:
+            say_plan(job, work, model_version=model_version, executors=options.executors)
+        return
     with ExitStack() as stack:
         lease = stack.enter_context(held_lease(job, f"{ITEM_EMBEDDINGS.name}-{model_version}"))
         with job.stage("find_work"):
-            finding = find_work(
-                job,
-                model_version=model_version,
-                date=options.date,
-                max_attempts=options.max_attempts,
-                full_comparison=options.full_comparison,
-            )
             work = stack.enter_context(finding)
         job.figure("items_version", work.position.items_version)
         for reason, count in work.by_reason.items():

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from pyspark import TaskContext
 
-from jobs.embedding.inference import Seconds, embed_batches, gpu_of_task, open_encoder, with_photos
+from jobs.embedding.inference import Seconds, embed_batches, gpu_of_task, open_encoder, tasks_for, with_photos
 from schemas import ITEM_IMAGES
 from tests.photos import jpeg
 
@@ -52,7 +52,7 @@ def test_seconds_are_told_by_stage():
     seconds = Seconds()
     list(embed_batches([1, 2], prepare=str, embed=int, seconds=seconds))
     taken = seconds.take()
-    assert set(taken) == {"read", "decode", "infer", "write"}
+    assert set(taken) == {"open", "read", "decode", "infer", "write"}
     assert min(taken["read"], taken["decode"], taken["infer"]) > 0
     assert set(seconds.take().values()) == {0.0}
 
@@ -66,6 +66,14 @@ def test_a_task_computes_on_the_gpu_that_spark_gave_it(monkeypatch):
     for resources, device in (({"gpu": SimpleNamespace(addresses=["3"])}, "cuda:3"), ({}, None)):
         monkeypatch.setattr(TaskContext, "get", lambda found=resources: SimpleNamespace(resources=lambda: found))
         assert gpu_of_task() == device
+
+
+@pytest.mark.parametrize(
+    ("items", "slots", "tasks"),
+    [(0, 8, 1), (440, 8, 1), (1_001, 8, 2), (44_072, 2, 3), (44_072, 8, 8), (1_000_000, 8, 50), (1_000_000, 200, 200)],
+)
+def test_a_task_has_enough_items_to_repay_its_model_and_few_enough_to_lose(items, slots, tasks):
+    assert tasks_for(items, slots=slots) == tasks
 
 
 @pytest.mark.parametrize("most_broadcast", [1_000_000, 0])

@@ -6,7 +6,7 @@ check tables from it, and `python -m schemas` prints the reference page `docs/ta
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from delta.tables import DeltaTable
@@ -46,8 +46,27 @@ VERSIONS = MapType(STRING, LONG, valueContainsNull=False)
 _WITHOUT_STATISTICS = (BinaryType, BooleanType, ArrayType, MapType, StructType)
 
 
+# How Delta names the property that holds a constraint's predicate.
+_CONSTRAINT = "delta.constraints."
+
+
 class SchemaMismatchError(ValueError):
     """A table in the lake differs from its declaration."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing in which a table of the lake differs from its declaration.
+
+    Attributes:
+        text: What differs.
+        mended_by: Statements that bring the table to the declaration; none where it cannot be done in place.
+        is_refused: Whether jobs refuse the table for it.
+    """
+
+    text: str
+    mended_by: tuple[str, ...] = ()
+    is_refused: bool = True
 
 
 @dataclass(frozen=True)
@@ -133,7 +152,7 @@ class Table:
             "delta.enableDeletionVectors": "true",
             "delta.dataSkippingStatsColumns": ",".join(with_statistics),
             **self.properties,
-            **{f"delta.constraints.{name}": predicate for name, predicate in self.checks.items()},
+            **{f"{_CONSTRAINT}{name}": predicate for name, predicate in self.checks.items()},
         }
 
     def create(self, spark: SparkSession, path: str) -> None:
@@ -150,37 +169,87 @@ class Table:
         """Compare the table at `path` with this declaration.
 
         Raises:
-            SchemaMismatchError: A column, type, constraint or the partitioning differs; all differences are named.
+            SchemaMismatchError: A column, constraint, property or the partitioning differs; all differences are named.
         """
-        # Only the log's newest metadata is read: DESCRIBE DETAIL would list all files, a Spark job a table.
-        stored = {f.name: f.dataType for f in DeltaTable.forPath(spark, path).toDF().schema}
-        properties = {row["key"]: row["value"] for row in spark.sql(f"SHOW TBLPROPERTIES {sql_path(path)}").collect()}
-        stored_checks = {
-            name.removeprefix("delta.constraints."): predicate
-            for name, predicate in properties.items()
-            if name.startswith("delta.constraints.")
-        }
-        partitions = _partition_columns(spark, path)
-        declared = {c.name: c.type for c in self.columns}
-        differences = [f"column {name} is missing" for name in declared if name not in stored]
-        differences += [f"column {name} is not declared" for name in stored if name not in declared]
-        differences += [
-            f"column {name} is {stored[name].simpleString()}, declared {kind.simpleString()}"
-            for name, kind in declared.items()
-            if name in stored and stored[name].simpleString() != kind.simpleString()
-        ]
-        differences += [
-            f"constraint {name} is {stored_checks.get(name, 'missing')}, declared {predicate}"
-            for name, predicate in self.checks.items()
-            if stored_checks.get(name) != predicate
-        ]
-        if partitions != list(self.partitioned_by):
-            differences.append(f"partitioned by {partitions}, declared {list(self.partitioned_by)}")
-        if differences:
+        refused = [difference.text for difference in self.differences(spark, path) if difference.is_refused]
+        if refused:
             raise SchemaMismatchError(
-                f"table {self.name} at {path} is not as declared: {'; '.join(differences)}. "
-                "Move it aside and let the job create it anew, or run the release that wrote it."
+                f"table {self.name} at {path} is not as declared: {'; '.join(refused)}. If an older release wrote it, "
+                "run `python -m jobs operations migrate` once, with no other job at work; if a newer one, run that."
             )
+
+    def migrate(self, spark: SparkSession, path: str) -> list[str]:
+        """Bring the table at `path` to this declaration; its rows stay as they are.
+
+        Returns:
+            What was different; empty when nothing was.
+
+        Raises:
+            SchemaMismatchError: Something differs that cannot be changed in place; nothing was changed.
+        """
+        differences = self.differences(spark, path)
+        stuck = [difference.text for difference in differences if not difference.mended_by]
+        if stuck:
+            raise SchemaMismatchError(
+                f"table {self.name} at {path} cannot be brought to its declaration: {'; '.join(stuck)}. "
+                "Move it aside and let the jobs create it anew, or run the release that wrote it."
+            )
+        for difference in differences:
+            for statement in difference.mended_by:
+                spark.sql(statement)
+        return [difference.text for difference in differences]
+
+    def differences(self, spark: SparkSession, path: str) -> list[Difference]:
+        """How the table at `path` differs from this declaration."""
+        # Only the log's newest metadata is read: DESCRIBE DETAIL would list all files, a Spark job a table.
+        stored = {field.name: field for field in DeltaTable.forPath(spark, path).toDF().schema}
+        rows = spark.sql(f"SHOW TBLPROPERTIES {sql_path(path)}").collect()
+        properties = {row["key"]: row["value"] for row in rows}
+        alter = f"ALTER TABLE {sql_path(path)}"
+        return [
+            *self._columns_that_differ(stored, alter),
+            *self._properties_that_differ(properties, alter),
+            *self._partitions_that_differ(_partition_columns(spark, path)),
+        ]
+
+    def _columns_that_differ(self, stored: Mapping[str, StructField], alter: str) -> Iterator[Difference]:
+        for column in self.columns:
+            field = stored.get(column.name)
+            if field is None:
+                # Rows that are there have no value for it.
+                add = (f"{alter} ADD COLUMNS ({column.sql})",) if column.nullable else ()
+                yield Difference(f"column {column.name} is missing", mended_by=add)
+                continue
+            came, declared = field.dataType.simpleString(), column.type.simpleString()
+            if came != declared:
+                yield Difference(f"column {column.name} is {came}, declared {declared}")
+            if field.metadata.get("comment") != column.comment:
+                comment = f"{alter} ALTER COLUMN `{column.name}` COMMENT {sql_literal(column.comment)}"
+                yield Difference(f"column {column.name} is explained anew", mended_by=(comment,), is_refused=False)
+        for name in stored.keys() - set(self.column_names):
+            yield Difference(f"column {name} is not declared")
+
+    def _properties_that_differ(self, stored: Mapping[str, str], alter: str) -> Iterator[Difference]:
+        for name, predicate in self.checks.items():
+            came = stored.get(f"{_CONSTRAINT}{name}")
+            if came is None or _without_spaces(came) != _without_spaces(predicate):
+                drop = f"{alter} DROP CONSTRAINT IF EXISTS {name}"
+                add = f"{alter} ADD CONSTRAINT {name} CHECK ({predicate})"
+                text = f"constraint {name} is {came or 'missing'}, declared {predicate}"
+                yield Difference(text, mended_by=(drop, add))
+        for name in sorted(key.removeprefix(_CONSTRAINT) for key in stored if key.startswith(_CONSTRAINT)):
+            if name not in self.checks:
+                drop = f"{alter} DROP CONSTRAINT {name}"
+                yield Difference(f"constraint {name} is not declared", mended_by=(drop,))
+        for name, value in self.table_properties.items():
+            if not name.startswith(_CONSTRAINT) and stored.get(name) != value:
+                put = f"{alter} SET TBLPROPERTIES ({sql_literal(name)} = {sql_literal(value)})"
+                text = f"property {name} is {stored.get(name, 'missing')}, declared {value}"
+                yield Difference(text, mended_by=(put,))
+
+    def _partitions_that_differ(self, stored: list[str]) -> Iterator[Difference]:
+        if stored != list(self.partitioned_by):
+            yield Difference(f"partitioned by {stored}, declared {list(self.partitioned_by)}")
 
     def conform(self, rows: DataFrame) -> DataFrame:
         """`rows` with exactly the declared columns, in order, cast to the declared types.
@@ -200,6 +269,11 @@ def _partition_columns(spark: SparkSession, path: str) -> list[str]:
     """What follows the heading `# col_name` of DESCRIBE TABLE."""
     names = [row["col_name"] for row in spark.sql(f"DESCRIBE TABLE {sql_path(path)}").collect()]
     return [name for name in names[names.index("# col_name") + 1 :] if name] if "# col_name" in names else []
+
+
+def _without_spaces(predicate: str) -> str:
+    """ALTER TABLE stores a predicate with a space around every word and sign."""
+    return "".join(predicate.split())
 
 
 def sql_literal(text: str) -> str:

@@ -8,11 +8,11 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import psutil
 from pyspark.sql import SparkSession
@@ -24,6 +24,8 @@ from jobs.core.session import open_session
 from schemas import JOB_RUNS
 
 __all__ = ["DatedOptions", "JobError", "JobOptions", "JobRun", "JobSkipped", "main"]
+
+Entered = TypeVar("Entered")
 
 # The exit status that says "nothing to do here, skip what follows"; Airflow's operators know the same number.
 EXIT_SKIPPED = 99
@@ -86,6 +88,14 @@ class JobRun:
             yield
         finally:
             self.add_seconds(name, time.perf_counter() - start)
+
+    @contextmanager
+    def timed(self, stage: str, entered: AbstractContextManager[Entered]) -> Iterator[Entered]:
+        """Enter a context, and add the wall seconds that entering takes to the stage of that name."""
+        with ExitStack() as stack:
+            with self.stage(stage):
+                value = stack.enter_context(entered)
+            yield value
 
     def add_seconds(self, stage: str, seconds: float) -> None:
         """Add seconds that were measured elsewhere, in a worker say."""

@@ -1,4 +1,4 @@
-"""What a run of `embedding items` would do and cost, said without opening a model."""
+"""What a run that embeds items would do and cost, said without opening a model."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class PastRun:
 
     Attributes:
         run_id: The run.
+        model_version: The model that it embedded under.
         items: How many items it embedded.
         fixed_seconds: All of its wall time but that of its items: the session, finding the work, opening the model,
             merging.
@@ -33,6 +34,7 @@ class PastRun:
     """
 
     run_id: str
+    model_version: str
     items: int
     fixed_seconds: float
     item_seconds: float
@@ -48,6 +50,7 @@ class PastRun:
         wall = (record["finished_at"] - record["started_at"]).total_seconds()
         return cls(
             run_id=record["run_id"],
+            model_version=record["model_version"],
             items=items,
             fixed_seconds=max(0.0, wall - items * item_seconds / min(slots, tasks_for(items, slots=slots))),
             item_seconds=item_seconds,
@@ -64,12 +67,12 @@ class PastRun:
 
 
 def last_paced_run(lake: Lake, model_version: str) -> PastRun | None:
-    """The newest run under this model that was long enough to have a pace; None when there is none."""
+    """The newest run under this model that was long enough to have a pace, else under another; None without any."""
     record = (
         lake.read(JOB_RUNS)
         .where("job = 'embedding items' AND verdict = 'succeeded' AND figures['paced_items'] > 0")
-        .where(F.get_json_object("arguments", "$.model_version") == model_version)
-        .orderBy(F.desc("finished_at"))
+        .withColumn("model_version", F.get_json_object("arguments", "$.model_version"))
+        .orderBy((F.col("model_version") == model_version).desc(), F.desc("finished_at"))
         .first()
     )
     return PastRun.of(record) if record else None
@@ -96,11 +99,11 @@ def _time(items: int, past: PastRun | None, executors: int | None) -> str:
     if items == 0:
         return "none but the session's start: no model is opened"
     if past is None:
-        return "unknown: no run under this model has embedded enough items yet to predict from"
+        return "unknown: no run has embedded enough items yet to predict from"
     told = [f"about {past.predict(items):,.0f} s as the last run was made ({past.slots} tasks at a time)"]
     if executors is not None:
         told.append(f"about {past.predict(items, executors=executors):,.0f} s on {executors} executors of that size")
-    return f"{', '.join(told)}; from run {past.run_id} over {past.items:,} items"
+    return f"{', '.join(told)}; from run {past.run_id} over {past.items:,} items under {past.model_version}"
 
 
 def _bytes_to_read(lake: Lake, work: Work) -> tuple[int, int]:

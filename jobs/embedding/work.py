@@ -74,7 +74,7 @@ def without_spent_retries(
 
 @dataclass(frozen=True)
 class Position:
-    """Where a run of `embedding items` left off, as it recorded it.
+    """Where a run that embedded all there was to embed left off, as it recorded it.
 
     Attributes:
         items_version: The version of `items` all of whose work it did, or recorded as failed.
@@ -89,7 +89,7 @@ def last_position(lake: Lake, model_version: str) -> Position | None:
     """Where the newest run under this model left off; None when there is none."""
     done = (
         lake.read(JOB_RUNS)
-        .where("job = 'embedding items' AND verdict IN ('succeeded', 'unchanged')")
+        .where("job IN ('embedding items', 'embedding backfill') AND verdict IN ('succeeded', 'unchanged')")
         .where(F.get_json_object("arguments", "$.model_version") == model_version)
         .where("figures['items_version'] IS NOT NULL AND figures['vectors'] IS NOT NULL")
         .orderBy(F.desc("finished_at"))

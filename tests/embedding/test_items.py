@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from jobs.embedding import items as job
+from jobs.embedding import vectors as embedding
 from jobs.embedding.inference import ItemBatch, load_encoder, open_encoder
 from jobs.embedding.staging import staged_rows, staging_parts, to_arrow, write_chunk
 from models.make.photo import read_photo
@@ -119,12 +120,12 @@ def test_a_killed_run_goes_on_from_its_staged_chunks(lake, run_job, catalog, mon
     def killed(*_arguments, **_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(job, "_merge", killed)
+    monkeypatch.setattr(embedding, "_merge", killed)
     with pytest.raises(KeyboardInterrupt):
         run_job(job, date=DAY)
     assert staged_rows(lake, catalog) == 4
     monkeypatch.undo()
-    monkeypatch.setattr(job, "_embed_into_staging", killed)
+    monkeypatch.setattr(embedding, "_embed_into_staging", killed)
     record = run_job(job, date=DAY)
     assert record["rows_out"] == 4
     assert any("staged by an earlier run" in note for note in record["notes"])

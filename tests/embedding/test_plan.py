@@ -13,7 +13,7 @@ from schemas import EMBEDDING_FAILURES, ITEM_EMBEDDINGS, JOB_RUNS
 from tests.embedding.products import DAY, NEXT_DAY, put_items
 from tests.photos import jpeg
 
-PAST = PastRun("r", items=40_000, fixed_seconds=20.0, item_seconds=0.002, item_cpu_seconds=0.003, slots=2)
+PAST = PastRun("r", "m", items=40_000, fixed_seconds=20.0, item_seconds=0.002, item_cpu_seconds=0.003, slots=2)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_a_run_predicts_itself():
     began = dt.datetime(2026, 11, 1)
     paced = {"slots": 2.0, "paced_items": 30_000.0, "paced_seconds": 75.0, "paced_cpu_seconds": 60.0}
     record = Row(
-        run_id="r", figures=paced, rows_out=39_990, rows_rejected=10,
+        run_id="r", model_version="m", figures=paced, rows_out=39_990, rows_rejected=10,
         started_at=began, finished_at=began + dt.timedelta(seconds=81),
     )  # fmt: skip
     past = PastRun.of(record)
@@ -69,7 +69,7 @@ def test_a_plan_says_what_and_why_and_leaves_no_trace(lake, spark, run_job, prom
     assert "items to embed  4 of 4 active ones: 4 new" in text
     assert f"{len(photo):,} bytes of photos, 26 bytes of titles" in text
     assert "table grows by  about 992 bytes" in text  # 4 x (32 floats and what stands beside them)
-    assert "unknown: no run under this model" in text
+    assert "unknown: no run has embedded enough items yet" in text
     assert lake.versions(ITEM_EMBEDDINGS, EMBEDDING_FAILURES, JOB_RUNS) == versions
     assert not Path(lake.path("leases")).exists()
 
@@ -79,6 +79,6 @@ def test_a_plan_says_what_and_why_and_leaves_no_trace(lake, spark, run_job, prom
     put_items(lake, spark, ("c", "straw hat", None))
     text = said(executors=3)
     assert "items to embed  1 of 4 active ones: 1 title changed" in text
-    assert f"on 3 executors of that size; from run {past['run_id']} over 4 items" in text
+    assert f"on 3 executors of that size; from run {past['run_id']} over 4 items under {promoted_model}" in text
     run_job(job, date=NEXT_DAY)
     assert "no model is opened" in said()

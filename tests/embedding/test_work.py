@@ -72,11 +72,11 @@ def test_the_feed_and_the_full_comparison_find_the_same_work(lake, spark, run_jo
     """Nights of random changes; what the feed finds is what a comparison of everything found just before."""
     found = []
 
-    def watched(job_run, options, work, *others, whole=job._embed):
-        found.extend((row["item_id"], row["content_hash"]) for row in work.rows.collect())
-        whole(job_run, options, work, *others)
+    def watched(job_run, options, rows, *others, whole=job.embed_rows, **named):
+        found.extend((row["item_id"], row["content_hash"]) for row in rows.collect())
+        return whole(job_run, options, rows, *others, **named)
 
-    monkeypatch.setattr(job, "_embed", watched)
+    monkeypatch.setattr(job, "embed_rows", watched)
     dice = random.Random(4)
     titles, photos = ["red dress", "blue shirt", "hat", "shoe"], [None, jpeg("red"), jpeg("blue")]
     for night in range(4):

@@ -1,7 +1,7 @@
 # `make` lists the targets.  Each sets up first what it needs; when nothing has changed that takes no time.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train nightly sql ablations test test-slow lint format clean
+.PHONY: help setup demo train nightly backfill sql ablations test test-slow lint format clean
 
 SPARK_PYTHON := .venv/bin/python
 AIRFLOW_PYTHON := .venv-airflow/bin/python
@@ -20,6 +20,9 @@ train: setup ## Run the make_training DAG over your data (DATE=..., PARAMS="epoc
 
 nightly: setup ## Run the catalog_nightly DAG over your data (DATE=YYYY-MM-DD, default yesterday; see README.md).
 	@$(SPARK_PYTHON) -m scripts.run_dag catalog_nightly $(if $(DATE),--date $(DATE))
+
+backfill: setup ## Run the model_backfill DAG: embed, index, check, publish the model promoted last (DATE=YYYY-MM-DD).
+	@$(SPARK_PYTHON) -m scripts.run_dag model_backfill $(if $(DATE),--date $(DATE))
 
 sql: setup ## Open a SQL prompt over the lake (MAKE_LAKE names it).
 	@$(SPARK_PYTHON) -m jobs sql prompt

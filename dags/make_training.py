@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from airflow.sdk import DAG, Param, TaskGroup, TriggerRule, chain
-from spark import DATE_PARAM, DATED, DEFAULT_ARGS, LOGICAL_DATE, optional, spark_job
+from spark import DATE_PARAM, DATED, DEFAULT_ARGS, LOGICAL_DATE, PROMOTED_MODEL, optional, spark_job
 
 WINDOW = (*DATED, f"--start={{{{ macros.ds_add({LOGICAL_DATE}, 1 - params.window_days) }}}}")
 
@@ -57,7 +57,12 @@ with DAG(
             doc="Train MAKE; writes a model folder and a candidate in `models`.",
         )
         evaluate = spark_job("training", "evaluate", doc="Measure the newest candidate, and the model it has to beat.")
-        promote = spark_job("training", "promote", doc="Promote the newest candidate if it is better; else skipped.")
+        promote = spark_job(
+            "training",
+            "promote",
+            doc="Promote the newest candidate if it is better; else skipped.",
+            outlets=[PROMOTED_MODEL],
+        )
         report = spark_job(
             "training",
             "report",

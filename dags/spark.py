@@ -2,18 +2,25 @@
 
 import os
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
-from airflow.sdk import Context, Param
-from airflow.sdk.exceptions import AirflowException, AirflowSkipException
+from airflow.sdk import Asset, Context, Param
+from airflow.sdk.exceptions import AirflowException, AirflowRescheduleException, AirflowSkipException
 
 # Where the jobs' files lie on the workers; beside dags/ unless they are deployed apart.
 JOBS = Path(os.environ.get("MAKE_JOBS_DIR", Path(__file__).resolve().parents[1] / "jobs"))
 
-# The status with which a job says that there is nothing for it, nor for those after it, to do.
+# What a job says by its status: there is nothing for it, nor for those after it, to do; or it did a part, and asks to
+# be run again.
 EXIT_SKIPPED = 99
+EXIT_AGAIN = 75
+# Between two parts, other runs' tasks have their turn.
+PAUSE = timedelta(seconds=5)
+
+# Updated whenever a model is promoted.
+PROMOTED_MODEL = Asset("make_promoted_model")
 
 # A run that an asset or a person starts may have no logical date; then it is the day on which it was asked for.
 LOGICAL_DATE = "params.date or (dag_run.logical_date or dag_run.run_after) | ds"
@@ -33,13 +40,14 @@ DEFAULT_ARGS = {"retries": int(os.environ.get("MAKE_TASK_RETRIES", "2")), "retry
 
 
 class SparkJobOperator(SparkSubmitOperator):
-    """A spark-submit whose job may say, by its exit status, that the task and all after it are to be skipped."""
+    """A spark-submit whose job may say, by its exit status, what is to become of the task and of all after it."""
 
     def execute(self, context: Context) -> None:
         """Submit the job.  Arguments that render to nothing are left out.
 
         Raises:
             AirflowSkipException: The job ended with `EXIT_SKIPPED`.
+            AirflowRescheduleException: It ended with `EXIT_AGAIN`.
             AirflowException: It ended with any other status but 0.
         """
         self.application_args = [argument for argument in self.application_args if argument]
@@ -48,8 +56,11 @@ class SparkJobOperator(SparkSubmitOperator):
         except AirflowException as error:
             # The hook keeps the process, and tells its status only inside a message.
             process = self._hook._submit_sp
-            if process is not None and process.returncode == EXIT_SKIPPED:
+            status = process.returncode if process is not None else None
+            if status == EXIT_SKIPPED:
                 raise AirflowSkipException("the job found nothing to do; its notes in job_runs say why") from error
+            if status == EXIT_AGAIN:
+                raise AirflowRescheduleException(datetime.now(UTC) + PAUSE) from error
             raise
 
 

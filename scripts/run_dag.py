@@ -55,7 +55,7 @@ def run_dag(
     """Run the DAG to its end, copying what its jobs say to standard output.
 
     Args:
-        dag_id: `make_training` or `catalog_nightly`.
+        dag_id: `make_training`, `catalog_nightly` or `model_backfill`.
         logical_date: The date that the run is for.
         params: Parameters of the DAG; what is absent has the DAG's default.
         inputs: `MAKE_*` settings of the jobs, on top of this process's environment.
@@ -193,7 +193,7 @@ def _explain(dag_id: str, logical_date: date, outcome: Outcome, log: Path) -> st
 
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m scripts.run_dag", description=__doc__)
-    parser.add_argument("dag", choices=["make_training", "catalog_nightly"])
+    parser.add_argument("dag", choices=["make_training", "catalog_nightly", "model_backfill"])
     parser.add_argument("--date", type=date.fromisoformat, default=datetime.now(UTC).date() - timedelta(days=1))
     parser.add_argument("params", nargs="*", metavar="name=value", help="parameters of the DAG, values as JSON")
     return parser.parse_intermixed_args()

@@ -27,8 +27,10 @@ __all__ = ["DatedOptions", "JobError", "JobOptions", "JobRun", "JobSkipped", "ma
 
 Entered = TypeVar("Entered")
 
-# The exit status that says "nothing to do here, skip what follows"; Airflow's operators know the same number.
+# Exit statuses beside success and failure; Airflow's operators know the same numbers.  There is nothing to do here, nor
+# in what follows; all went well, and there is more to do.
 EXIT_SKIPPED = 99
+EXIT_AGAIN = 75
 
 
 class JobError(Exception):
@@ -60,6 +62,7 @@ class JobRun:
         self._notes: list[str] = []
         self._verdict = "succeeded"
         self._is_recorded = True
+        self._is_finished = True
 
     @cached_property
     def spark(self) -> SparkSession:
@@ -121,6 +124,10 @@ class JobRun:
         """Put into the record what an option that was left open came to mean."""
         self.options = self.options.model_copy(update=values)
 
+    def ask_again(self) -> None:
+        """The run did its share and there is more to do; the process's exit status asks for another run."""
+        self._is_finished = False
+
     def leave_no_record(self) -> None:
         """The run only looked: neither `job_runs` nor its last line is to say that the job was done."""
         self._is_recorded = False
@@ -157,7 +164,8 @@ class JobRun:
             self._record()
         if self._is_recorded or self._verdict == "failed":
             self._print_line()
-        return {"failed": 1, "skipped": EXIT_SKIPPED}.get(self._verdict, 0)
+        done = 0 if self._is_finished else EXIT_AGAIN
+        return {"failed": 1, "skipped": EXIT_SKIPPED}.get(self._verdict, done)
 
     def _record(self) -> None:
         row = {

@@ -7,6 +7,10 @@ from jobs.core.job import JobError, JobSkipped
 from jobs.core.lake import Lake
 from schemas import INDEX_BUILDS, MODELS
 
+# In place of a version: the model promoted last, whether or not it serves yet.
+PROMOTED = "promoted"
+_NO_MODEL = "no promoted model: run the training DAG (make train), then this night again"
+
 
 def serving_model(lake: Lake) -> str:
     """The version of the published build's model; before the first build, of the newest promoted one.
@@ -19,8 +23,22 @@ def serving_model(lake: Lake) -> str:
         return published["model_version"]
     promoted = newest_promoted_model(lake)
     if promoted is None:
-        raise JobSkipped("no promoted model: run the training DAG (make train), then this night again")
+        raise JobSkipped(_NO_MODEL)
     return promoted["model_version"]
+
+
+def named_model(lake: Lake, name: str | None) -> str:
+    """The version that a job's option means: itself; of the model promoted last; without one, of the serving model.
+
+    Raises:
+        JobSkipped: No model serves yet, or none was promoted.
+    """
+    if name == PROMOTED:
+        promoted = newest_promoted_model(lake)
+        if promoted is None:
+            raise JobSkipped(_NO_MODEL)
+        return promoted["model_version"]
+    return name or serving_model(lake)
 
 
 def newest_promoted_model(lake: Lake) -> Row | None:

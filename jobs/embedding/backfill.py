@@ -85,6 +85,7 @@ def _record(job: JobRun, left: Work, embedded: int, failed: int) -> None:
     job.figure("items_left", left.total)
     if left.total:
         job.note(f"{left.total:,} of {left.active_items:,} items are left: run this again")
+        job.ask_again()
         return
     # From here on the model's nights go on by the change data feed.
     job.figure("items_version", left.position.items_version)

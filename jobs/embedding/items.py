@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from jobs.core.job import JobRun, main
 from jobs.core.lease import held_lease
-from jobs.core.serving import serving_model
+from jobs.core.serving import named_model
 from jobs.embedding.plan import say_plan
 from jobs.embedding.staging import remove_staged
 from jobs.embedding.vectors import EmbeddingOptions, embed_rows, lease_name
@@ -22,7 +22,9 @@ from schemas import ITEM_EMBEDDINGS
 class Options(EmbeddingOptions):
     """Embed the active items whose vector is missing or stale under the serving model."""
 
-    model_version: str | None = Field(None, description="Embed under this model instead of the serving one.")
+    model_version: str | None = Field(
+        None, description="Embed under this model instead of the serving one; 'promoted': the last one promoted."
+    )
     full_comparison: bool = Field(
         False, description="Compare all items with all vectors, instead of those that changed since the last run."
     )
@@ -31,7 +33,7 @@ class Options(EmbeddingOptions):
 def run(job: JobRun, options: Options) -> None:
     """Find the work, embed it into staging, merge, forget the staging; or only say what that would be."""
     lake = job.lake
-    model_version = options.model_version or serving_model(lake)
+    model_version = named_model(lake, options.model_version)
     job.resolve(model_version=model_version)
     finding = find_work(
         job,

@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.core.job import DatedOptions, JobRun, main
-from jobs.core.serving import serving_model
+from jobs.core.serving import named_model
 from jobs.embedding.inference import Seconds, embed_batches, open_encoder, threads_per_task
 from schemas import QUERY_EMBEDDINGS, QUERY_EVENTS
 
@@ -24,7 +24,9 @@ from schemas import QUERY_EMBEDDINGS, QUERY_EVENTS
 class Options(DatedOptions):
     """Embed the head queries of the log's window under the serving model."""
 
-    model_version: str | None = Field(None, description="Embed under this model instead of the serving one.")
+    model_version: str | None = Field(
+        None, description="Embed under this model instead of the serving one; 'promoted': the last one promoted."
+    )
     window_days: int = Field(14, ge=1, description="Days of the log, ending at the date, that make the head.")
     max_queries: int = Field(10_000, ge=1, description="Queries in the head.")
 
@@ -52,7 +54,7 @@ def embed_queries(batches: Iterator[pd.DataFrame], *, model_uri: str, threads: i
 def run(job: JobRun, options: Options) -> None:
     """Make the head's vectors exactly the model's slice of the table; only new queries meet the model."""
     lake = job.lake
-    model_version = options.model_version or serving_model(lake)
+    model_version = named_model(lake, options.model_version)
     of_model = F.col("model_version") == model_version
     known = lake.read(QUERY_EMBEDDINGS).where(of_model).select("query", "embedding", "run_id")
     with job.stage("find_work"):

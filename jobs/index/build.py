@@ -23,7 +23,7 @@ from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
 from jobs.core.job import DatedOptions, JobError, JobRun, main
-from jobs.core.serving import serving_model
+from jobs.core.serving import named_model
 from jobs.index.builds import INDEXES, find_build, newest_build, record_build, write_atomically
 from jobs.index.choosing import INDEX_KEY_PATTERN, IndexChoice, choose_index
 from jobs.index.manifest import MANIFEST_FILE, Content, Manifest, ShardEntry
@@ -39,7 +39,9 @@ _ENTRY_SCHEMA = "number long, rows long, file string, sha256 string, items_file 
 class Options(DatedOptions):
     """Build the sharded FAISS index of the active items' vectors, unless it would equal one that exists."""
 
-    model_version: str | None = Field(None, description="Index this model's vectors instead of the serving one's.")
+    model_version: str | None = Field(
+        None, description="Index this model's vectors instead of the serving one's; 'promoted': the last one promoted."
+    )
     index_key: str | None = Field(
         None,
         pattern=INDEX_KEY_PATTERN,
@@ -177,7 +179,7 @@ def name_build(survey: Survey, choice: IndexChoice, model_version: str) -> str:
 
 def run(job: JobRun, options: Options) -> None:
     """Survey, choose, and write what is not written yet."""
-    model_version = options.model_version or serving_model(job.lake)
+    model_version = named_model(job.lake, options.model_version)
     with job.stage("read"):
         versions = job.lake.versions(ITEMS, ITEM_EMBEDDINGS)
         items, embeddings = (job.lake.read(table, versions[table.name]) for table in (ITEMS, ITEM_EMBEDDINGS))

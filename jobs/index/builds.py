@@ -12,7 +12,7 @@ from pyspark.sql.types import StructField, StructType
 
 from jobs.core.job import JobError, JobRun
 from jobs.core.lake import Lake
-from jobs.core.serving import serving_model
+from jobs.core.serving import named_model
 from jobs.index.manifest import CURRENT_FILE, BuildIntegrityError, Current, Manifest
 from schemas import INDEX_BUILDS
 from schemas.index import HOLD
@@ -44,7 +44,7 @@ def build_of_night(lake: Lake, *, date: dt.date, build_id: str | None, model_ver
         lake: The lake.
         date: The night.
         build_id: This build, whatever the night.
-        model_version: The newest build of the night with this model; of the serving model when None.
+        model_version: The newest build of the night with this model, as `named_model` reads it.
 
     Returns:
         The published build's row when the night came to nothing new.
@@ -56,9 +56,7 @@ def build_of_night(lake: Lake, *, date: dt.date, build_id: str | None, model_ver
     if build_id:
         build = find_build(lake, build_id)
     else:
-        build = newest_build(lake, date=date, model_version=model_version or serving_model(lake)) or published_build(
-            lake
-        )
+        build = newest_build(lake, date=date, model_version=named_model(lake, model_version)) or published_build(lake)
     if build is None:
         raise JobError(f"there is no build {build_id or f'of {date}'}: run `index build --date {date}` first")
     return build

@@ -34,7 +34,10 @@ class Options(JudgedOptions):
     """Judge the night's build by its gates; a build that fails one is recorded as failed and never published."""
 
     build_id: str | None = Field(None, description="Judge this build instead of the night's newest.")
-    model_version: str | None = Field(None, description="Judge the build of this model instead of the serving one's.")
+    model_version: str | None = Field(
+        None,
+        description="Judge this model's build instead of the serving one's; 'promoted': the last one promoted.",
+    )
     recall_queries: int = Field(500, ge=1, description="Queries that recall is measured on.")
     min_recall_at_10: float = Field(0.95, ge=0, le=1, description="Least recall@10 against exact search.")
     min_recall_at_100: float = Field(0.90, ge=0, le=1, description="Least recall@100 against exact search.")

@@ -18,7 +18,10 @@ class Options(DatedOptions):
     """Publish the night's build once it has passed its gates: one commit switches every reader."""
 
     build_id: str | None = Field(None, description="Publish this build instead of the night's newest.")
-    model_version: str | None = Field(None, description="Publish the build of this model instead of the serving one's.")
+    model_version: str | None = Field(
+        None,
+        description="Publish this model's build instead of the serving one's; 'promoted': the last one promoted.",
+    )
 
 
 def hold_of(published: Row | None, date: dt.date) -> str | None:

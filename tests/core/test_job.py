@@ -57,6 +57,14 @@ def test_every_ending_is_recorded_with_its_verdict_and_exit_status(lake, spark, 
     assert record["notes"] == ([] if error is None else [str(error) if verdict != "failed" else record["notes"][0]])
 
 
+def test_a_run_that_did_a_part_asks_to_be_run_again_and_one_that_only_looked_leaves_no_record(lake, spark):
+    options = JobOptions(lake=lake.root)
+    assert JobRun("core test", options).execute(lambda job, _: job.ask_again()) == 75
+    assert lake.read(JOB_RUNS).first()["verdict"] == "succeeded"
+    assert JobRun("core test", options).execute(lambda job, _: job.leave_no_record()) == 0
+    assert lake.read(JOB_RUNS).count() == 1
+
+
 def test_every_job_is_listed_with_its_summary_and_has_help():
     listing = subprocess.run([sys.executable, "-m", "jobs"], cwd=ROOT, capture_output=True, text=True, check=True)
     for domain, jobs in find_jobs().items():

@@ -23,6 +23,7 @@ SPARK_SUBMIT = """#!/bin/sh
 (IFS='	'; echo "$*") >> "$SUBMITTED"
 case "$*" in
     *"$SKIPPED_JOB"*) exit 99 ;;
+    *"$REPEATED_JOB"*) [ "$(grep -c "$REPEATED_JOB" "$SUBMITTED")" -ge 3 ] || exit 75 ;;
     *"$FAILED_JOB"*) echo "ValueError: expected a table, got none"; exit 1 ;;
 esac
 """
@@ -34,7 +35,7 @@ def airflow_database() -> None:
 
 
 class Submissions:
-    """What spark-submit was called with.  `skip` and `fail` name a job's file that shall end that way."""
+    """What spark-submit was called with.  `skip`, `fail` and `repeat` name a job's file that shall end that way."""
 
     def __init__(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._file = file
@@ -42,6 +43,7 @@ class Submissions:
         monkeypatch.setenv("SUBMITTED", str(file))
         self.skip("none")
         self.fail("none")
+        self.repeat("none")
 
     def skip(self, job: str) -> None:
         self._environment.setenv("SKIPPED_JOB", f"/{job}.py")
@@ -49,11 +51,19 @@ class Submissions:
     def fail(self, job: str) -> None:
         self._environment.setenv("FAILED_JOB", f"/{job}.py")
 
+    def repeat(self, job: str) -> None:
+        """The job asks to be run again until its third time."""
+        self._environment.setenv("REPEATED_JOB", f"/{job}.py")
+
     def arguments_of(self, job: str) -> list[str]:
-        """The job's own arguments, the run's id aside."""
-        (line,) = [line for line in self._file.read_text().splitlines() if f"/{job}.py" in line]
+        """The job's own arguments, the run's id aside; the same each time, if it ran several times."""
+        (line,) = {line for line in self._file.read_text().splitlines() if f"/{job}.py" in line}
         of_job = line.partition(f"/{job}.py\t")[2].split("\t")
         return [argument for argument in of_job if not argument.startswith("--run-id=")]
+
+    def times(self, job: str) -> int:
+        """How often the job ran."""
+        return self._file.read_text().count(f"/{job}.py")
 
     def run_ids(self) -> set[str]:
         words = self._file.read_text().split()

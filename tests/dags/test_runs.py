@@ -7,6 +7,7 @@ from types import ModuleType
 
 import catalog_nightly
 import make_training
+import model_backfill
 import pytest
 
 DATE = datetime(2026, 11, 20, tzinfo=UTC)
@@ -75,6 +76,22 @@ def test_a_refused_model_fails_no_run_and_has_its_page(submissions):
     assert state == "success"
     assert tasks["training.promote"] == "skipped"
     assert tasks["training.report"] == "success"
+
+
+def test_a_backfill_is_run_again_until_nothing_is_left_and_then_its_build_is_published(submissions, monkeypatch):
+    submissions.repeat("embedding/backfill")
+    state, tasks = states_of(model_backfill, logical_date=None, run_conf={"date": "2026-11-18", "slice_minutes": 30})
+    assert (state, set(tasks.values())) == ("success", {"success"})
+    assert submissions.times("embedding/backfill") == 3
+    assert submissions.arguments_of("embedding/backfill") == ["--date=2026-11-18", "--max-minutes=30"]
+    for job in ("embedding/queries", "index/build", "index/check", "index/publish"):
+        assert submissions.arguments_of(job) == ["--date=2026-11-18", "--model-version=promoted"]
+
+
+def test_without_a_new_model_a_backfill_publishes_nothing(submissions):
+    submissions.skip("embedding/backfill")
+    state, tasks = states_of(model_backfill)
+    assert (state, set(tasks.values())) == ("success", {"skipped"})
 
 
 def test_a_run_without_a_logical_date_takes_the_date_parameter(submissions):

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import catalog_nightly
 import make_training
+import model_backfill
 import pytest
 from airflow.sdk import DAG, CronDataIntervalTimetable, TriggerRule
-from spark import JOBS, SparkJobOperator
+from spark import JOBS, PROMOTED_MODEL, SparkJobOperator
 
 ROOT = Path(__file__).resolve().parents[2]
-DAGS = pytest.mark.parametrize("dag", [catalog_nightly.dag, make_training.dag], ids=lambda dag: dag.dag_id)
+ALL_DAGS = [catalog_nightly.dag, make_training.dag, model_backfill.dag]
+DAGS = pytest.mark.parametrize("dag", ALL_DAGS, ids=lambda dag: dag.dag_id)
 
 NIGHT = [
     "catalog.ingest",
@@ -23,6 +25,7 @@ NIGHT = [
     "index.publish",
     "operations.report",
 ]
+BACKFILL = ["embedding.backfill", "embedding.queries", "index.build", "index.check", "index.publish"]
 TRAINING = [
     "catalog.ingest",
     "query_log.ingest",
@@ -41,14 +44,14 @@ def jobs_of(dag: DAG) -> list[SparkJobOperator]:
 
 def test_importing_the_dags_imports_neither_spark_nor_torch_nor_the_jobs():
     program = (
-        "import sys; sys.path.insert(0, 'dags'); import catalog_nightly, make_training; "
+        "import sys; sys.path.insert(0, 'dags'); import catalog_nightly, make_training, model_backfill; "
         "print([name for name in ('pyspark', 'torch', 'delta', 'jobs', 'models', 'schemas') if name in sys.modules])"
     )
     answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert answer.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize(("dag", "expected"), [(catalog_nightly.dag, NIGHT), (make_training.dag, TRAINING)])
+@pytest.mark.parametrize(("dag", "expected"), zip(ALL_DAGS, [NIGHT, TRAINING, BACKFILL], strict=True))
 def test_the_jobs_run_one_after_the_other_in_the_order_of_the_design(dag: DAG, expected: list[str]):
     jobs = jobs_of(dag)
     assert [job.task_id for job in jobs] == expected
@@ -77,6 +80,14 @@ def test_the_night_runs_daily_in_utc_one_at_a_time_and_does_not_catch_up():
     assert str(dag.timetable.timezone) == "UTC"
     assert dag.timetable.expression.split()[2:] == ["*", "*", "*"]
     assert (dag.catchup, dag.max_active_runs) == (False, 1)
+
+
+def test_a_promoted_model_and_nothing_else_starts_its_backfill():
+    assert make_training.dag.get_task("training.promote").outlets == [PROMOTED_MODEL]
+    assert list(model_backfill.dag.timetable.asset_condition.objects) == [PROMOTED_MODEL]
+    others = [task for dag in ALL_DAGS for task in dag.tasks if task.task_id != "training.promote"]
+    assert not any(task.outlets for task in others)
+    assert model_backfill.dag.max_active_runs == 1
 
 
 def test_the_report_is_written_whatever_became_of_the_night():

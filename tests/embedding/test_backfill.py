@@ -8,6 +8,7 @@ import torch
 from pyspark.sql import functions as F
 
 from jobs.core.lease import held_lease
+from jobs.core.serving import named_model
 from jobs.embedding import backfill as job
 from jobs.embedding import items as nightly
 from jobs.embedding.vectors import lease_name
@@ -49,6 +50,7 @@ def candidate(lake, spark, promoted_model, model_folder, tmp_path) -> str:
 def test_the_candidate_gets_a_vector_of_every_item_and_the_serving_model_keeps_its_own(
     lake, run_job, candidate, promoted_model
 ):
+    assert (named_model(lake, None), named_model(lake, "promoted")) == (promoted_model, candidate)
     run_job(nightly, date=DAY)
     serving = of_model(lake, promoted_model)
     assert set(serving) == set(TITLES)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, model_validator
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -45,6 +45,12 @@ class EmbeddingOptions(DatedOptions):
     )
     plan: bool = Field(False, description="Say what the run would do and cost, and do nothing.")
     executors: int | None = Field(None, ge=1, description="With --plan: also what so many executors would take.")
+
+    @model_validator(mode="after")
+    def _executors_of_a_plan(self) -> EmbeddingOptions:
+        if self.executors is not None and not self.plan:
+            raise ValueError("--executors only goes with --plan: how many a run has is Spark's to say")
+        return self
 
 
 def lease_name(model_version: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import Row
 
+from jobs.core.options import OptionsError, parse_options
 from jobs.embedding import items as job
 from jobs.embedding.plan import PastRun
 from schemas import EMBEDDING_FAILURES, ITEM_EMBEDDINGS, JOB_RUNS
@@ -28,6 +29,11 @@ PAST = PastRun("r", "m", items=40_000, fixed_seconds=20.0, item_seconds=0.002, i
 )
 def test_a_prediction_takes_what_comes_once_and_what_comes_with_every_item(items, executors, seconds):
     assert PAST.predict(items, executors=executors) == pytest.approx(seconds)
+
+
+def test_executors_are_asked_about_and_not_ordered():
+    with pytest.raises(OptionsError, match="--executors only goes with --plan"):
+        parse_options(job.Options, ["--date", "2026-11-01", "--executors", "8"])
 
 
 def test_a_run_predicts_itself():

@@ -110,3 +110,4 @@ def test_every_cell_differs_from_the_others_in_a_model_that_can_be_built(inputs,
         preset_config(settings.preset, **settings.overrides)
         told.append(settings.model_dump_json())
     assert len(set(told)) == len(told) == len({file_name(cell.name) for cell in ablations.CELLS})
+    assert not [cell.name for cell in ablations.CELLS if "," in cell.name], "--cells splits names at commas"

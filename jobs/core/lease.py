@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -119,7 +119,9 @@ def held_lease(job: JobRun, name: str) -> Iterator[Lease]:
 
     def renew() -> None:
         while not ended.wait(_RENEWED_EVERY):
-            lease.renew()
+            # A store that hiccups is asked again; a lease that could not be renewed for long is lost, as `check` finds.
+            with suppress(OSError):
+                lease.renew()
 
     thread = threading.Thread(target=renew, name=f"lease {name}", daemon=True)
     thread.start()

@@ -61,8 +61,9 @@ def run(job: JobRun, options: Options) -> None:
         finding = _find_work(job, options, model_version)
         # Anew for each slice, so that another run may come in between.
         with held_lease(job, lease_name(model_version)) as lease, job.timed("find_work", finding) as work:
-            is_over = options.max_minutes is not None and time.monotonic() - began > 60 * options.max_minutes
-            if work.total == 0 or is_over:
+            is_late = options.max_minutes is not None and time.monotonic() - began > 60 * options.max_minutes
+            # A slice at least, however long it took to find, or runs that ask for another would never end.
+            if work.total == 0 or (is_late and embedded + failed):
                 break
             in_order = work.rows.orderBy(F.xxhash64("item_id"), "item_id")
             with persisted(in_order.limit(options.slice_size)) as rows:

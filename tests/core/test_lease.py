@@ -98,6 +98,24 @@ def test_a_holder_that_works_renews_and_one_that_was_succeeded_learns_it(run, tm
     assert files(tmp_path) == ["00000007.json"]
 
 
+def test_a_store_that_hiccups_costs_no_lease(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(leases, "_RENEWED_EVERY", 0.02)
+    renewals, renew = [], leases.Lease.renew
+
+    def hiccup(lease):
+        renewals.append(lease)
+        if len(renewals) == 1:
+            raise OSError("the store is away")
+        renew(lease)
+
+    monkeypatch.setattr(leases.Lease, "renew", hiccup)
+    with held_lease(run("first"), "table") as lease:
+        deadline = time.monotonic() + 5
+        while len(renewals) < 3:
+            assert time.monotonic() < deadline
+        lease.check()
+
+
 def test_a_file_whose_writer_died_over_it_holds_nothing(run, tmp_path):
     left_by(tmp_path, Holder.of_this_process(run("orphan")))
     (tmp_path / "leases" / "table" / "00000007.json").write_text("")

@@ -88,6 +88,11 @@ def test_a_run_ends_between_slices_and_the_next_goes_on(lake, spark, run_job, ca
     assert (night["rows_out"], night["notes"], night["figures"]["items_new"]) == (1, [], 1)
 
 
+def test_a_run_that_is_late_before_its_first_slice_does_that_slice(lake, run_job, candidate):
+    record = run_job(job, date=DAY, slice_size=2, max_minutes=1e-6)
+    assert (record["rows_out"], record["figures"]["items_left"]) == (2, 3)
+
+
 def test_the_night_and_the_backfill_do_not_wait_for_each_other(lake, run_job, candidate, promoted_model):
     class Holder:
         run_id, name, note = "another", "embedding backfill", print

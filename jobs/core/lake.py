@@ -20,6 +20,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import MapType
 from pyspark.storagelevel import StorageLevel
 
+from jobs.core.frames import persisted
 from schemas import REJECTED_ROWS
 from schemas.table import Table
 
@@ -189,6 +190,32 @@ class Lake:
             return counts
         finally:
             changes.unpersist()
+
+    def delete(self, table: Table, where: Column) -> int:
+        """Delete the rows for which `where` holds; returns how many, and writes no version when there are none."""
+        rows = self.read(table).where(where).count()
+        if rows:
+            self.delta(table).delete(where)
+        return rows
+
+    def delete_matching(self, table: Table, rows: DataFrame, *, within: dict[str, str]) -> int:
+        """Delete what equals a row in its columns; returns how many, and writes no version when there are none.
+
+        Args:
+            table: The table.
+            rows: Values of some of the table's columns.
+            within: Column values that limit what is deleted, so that only their partition is read.
+        """
+        limits = [F.col(name) == F.lit(value) for name, value in within.items()]
+        present = self.read(table, self.version(table)).where(reduce(and_, limits))
+        with persisted(present.join(rows, on=rows.columns, how="left_semi").select(*rows.columns)) as matching:
+            count = matching.count()
+            if count:
+                on = [F.col(f"t.{name}") == F.col(f"s.{name}") for name in rows.columns]
+                on += [F.col(f"t.{name}") == F.lit(value) for name, value in within.items()]
+                target = self.delta(table).alias("t")
+                target.merge(matching.distinct().alias("s"), reduce(and_, on)).whenMatchedDelete().execute()
+        return count
 
     def reject(self, rows: DataFrame, *, source: str, logical_date: date) -> int:
         """Record what an ingest refused; a later run for the same source and date replaces it.

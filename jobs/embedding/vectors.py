@@ -187,9 +187,5 @@ def _merge(job: JobRun, options: EmbeddingOptions, staged: DataFrame, model_vers
         )
     lake.merge(ITEM_EMBEDDINGS, embedded, within=of_model)
     lake.merge(EMBEDDING_FAILURES, failed, within=of_model)
-    recovered = known.join(embedded, on="item_id", how="left_semi")
-    if not recovered.isEmpty():
-        same_item = (F.col("t.item_id") == F.col("s.item_id")) & (F.col("t.model_version") == F.lit(model_version))
-        failures = lake.delta(EMBEDDING_FAILURES).alias("t")
-        failures.merge(recovered.alias("s"), same_item).whenMatchedDelete().execute()
+    lake.delete_matching(EMBEDDING_FAILURES, embedded.select("item_id"), within=of_model)
     return totals["rows"] - totals["failed"], totals["failed"]

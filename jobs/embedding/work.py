@@ -103,8 +103,8 @@ class FeedGoneError(Exception):
 
 
 @contextmanager
-def possible_work(lake: Lake, failed: DataFrame, *, since: Position, now: Position) -> Iterator[DataFrame]:
-    """Items that may have become work since the last run: item_id, once each, fit to be joined.
+def possible_work(lake: Lake, failed: DataFrame, *, since: Position, now: Position) -> Iterator[DataFrame | None]:
+    """Items that may have become work since the last run: item_id, once each, fit to be joined; None without any.
 
     Args:
         lake: The lake.
@@ -133,7 +133,7 @@ def possible_work(lake: Lake, failed: DataFrame, *, since: Position, now: Positi
                 f"the change data feed of items does not reach back to version {since.items_version} "
                 f"({named[1] if named else type(error).__name__})"
             ) from error
-        yield small(possible, count)
+        yield small(possible, count) if count else None
 
 
 @dataclass(frozen=True)
@@ -185,9 +185,14 @@ def find_work(
             failed = failures.where(F.col("model_version") == model_version).select("item_id")
             try:
                 possible = stack.enter_context(possible_work(lake, failed, since=since, now=position))
-                items = items.join(possible, on="item_id", how="left_semi")
             except FeedGoneError as gone:
                 job.note(f"all items were compared with all vectors: {gone}")
+            else:
+                if possible is None:
+                    nothing = items.limit(0).withColumn("reason", F.lit(None).cast("string"))
+                    yield Work(rows=nothing, by_reason={}, active_items=active_items, position=position)
+                    return
+                items = items.join(possible, on="item_id", how="left_semi")
         stale = stale_items(items, embeddings, model_version=model_version)
         wanted = without_spent_retries(
             stale, failures, model_version=model_version, date=date, max_attempts=max_attempts

@@ -9,6 +9,7 @@ import catalog_nightly
 import make_training
 import model_backfill
 import pytest
+import table_maintenance
 
 DATE = datetime(2026, 11, 20, tzinfo=UTC)
 
@@ -92,6 +93,12 @@ def test_without_a_new_model_a_backfill_publishes_nothing(submissions):
     submissions.skip("embedding/backfill")
     state, tasks = states_of(model_backfill)
     assert (state, set(tasks.values())) == ("success", {"skipped"})
+
+
+def test_maintenance_is_told_its_day(submissions):
+    state, tasks = states_of(table_maintenance)
+    assert (state, tasks) == ("success", {"operations.maintain": "success"})
+    assert submissions.arguments_of("operations/maintain") == ["--date=2026-11-20"]
 
 
 def test_a_run_without_a_logical_date_takes_the_date_parameter(submissions):

@@ -8,11 +8,12 @@ import catalog_nightly
 import make_training
 import model_backfill
 import pytest
-from airflow.sdk import DAG, CronDataIntervalTimetable, TriggerRule
+import table_maintenance
+from airflow.sdk import DAG, CronDataIntervalTimetable, CronTriggerTimetable, TriggerRule
 from spark import JOBS, PROMOTED_MODEL, SparkJobOperator
 
 ROOT = Path(__file__).resolve().parents[2]
-ALL_DAGS = [catalog_nightly.dag, make_training.dag, model_backfill.dag]
+ALL_DAGS = [catalog_nightly.dag, make_training.dag, model_backfill.dag, table_maintenance.dag]
 DAGS = pytest.mark.parametrize("dag", ALL_DAGS, ids=lambda dag: dag.dag_id)
 
 NIGHT = [
@@ -26,6 +27,7 @@ NIGHT = [
     "operations.report",
 ]
 BACKFILL = ["embedding.backfill", "embedding.queries", "index.build", "index.check", "index.publish"]
+MAINTENANCE = ["operations.maintain"]
 TRAINING = [
     "catalog.ingest",
     "query_log.ingest",
@@ -44,14 +46,15 @@ def jobs_of(dag: DAG) -> list[SparkJobOperator]:
 
 def test_importing_the_dags_imports_neither_spark_nor_torch_nor_the_jobs():
     program = (
-        "import sys; sys.path.insert(0, 'dags'); import catalog_nightly, make_training, model_backfill; "
+        "import sys; sys.path.insert(0, 'dags'); "
+        "import catalog_nightly, make_training, model_backfill, table_maintenance; "
         "print([name for name in ('pyspark', 'torch', 'delta', 'jobs', 'models', 'schemas') if name in sys.modules])"
     )
     answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert answer.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize(("dag", "expected"), zip(ALL_DAGS, [NIGHT, TRAINING, BACKFILL], strict=True))
+@pytest.mark.parametrize(("dag", "expected"), zip(ALL_DAGS, [NIGHT, TRAINING, BACKFILL, MAINTENANCE], strict=True))
 def test_the_jobs_run_one_after_the_other_in_the_order_of_the_design(dag: DAG, expected: list[str]):
     jobs = jobs_of(dag)
     assert [job.task_id for job in jobs] == expected
@@ -88,6 +91,13 @@ def test_a_promoted_model_and_nothing_else_starts_its_backfill():
     others = [task for dag in ALL_DAGS for task in dag.tasks if task.task_id != "training.promote"]
     assert not any(task.outlets for task in others)
     assert model_backfill.dag.max_active_runs == 1
+
+
+def test_maintenance_runs_once_a_week_for_the_day_itself():
+    dag = table_maintenance.dag
+    assert isinstance(dag.timetable, CronTriggerTimetable)
+    assert dag.timetable.expression.split()[2:] == ["*", "*", "0"]
+    assert (dag.catchup, dag.max_active_runs) == (False, 1)
 
 
 def test_the_report_is_written_whatever_became_of_the_night():

@@ -1,0 +1,142 @@
+"""What is let go is what nobody uses, and what is used stays, whatever its age."""
+
+import datetime as dt
+
+import pytest
+from pyspark.sql import functions as F
+
+from jobs.core.lease import held_lease
+from jobs.embedding import items as nightly
+from jobs.embedding.staging import staged_rows, staging_parts
+from jobs.embedding.vectors import lease_name
+from jobs.operations import maintain as job
+from schemas import (
+    EMBEDDING_FAILURES,
+    INDEX_BUILDS,
+    ITEM_EMBEDDINGS,
+    ITEMS,
+    JOB_RUNS,
+    MODELS,
+    QUERY_EMBEDDINGS,
+    QUERY_EVENTS,
+)
+from tests.embedding.products import put_items, vectors
+from tests.operations.nights import build_row, job_run
+
+TODAY = dt.date(2026, 12, 31)
+LONG_AGO = dt.date(2026, 11, 1)
+RECENTLY = dt.date(2026, 12, 20)
+MODELS_OF_ITEMS = ("serving", "newest", "embedded under", "indexed", "forsaken", "unknown")
+
+
+def days_ago(days: int) -> dt.date:
+    return TODAY - dt.timedelta(days=days)
+
+
+@pytest.fixture
+def versions(lake, spark):
+    """Six models with a row in each table of a model; all were made long ago, and one of them is used by nobody."""
+    made = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
+    later = made + dt.timedelta(days=1)
+    models = [
+        (version, "w", "p", "set", "{}", 2, {}, stage, None, made, promoted_at, None)
+        for version, stage, promoted_at in (
+            ("serving", "promoted", made),
+            ("newest", "promoted", later),
+            ("embedded under", "candidate", None),
+            ("indexed", "promoted", made),
+            ("forsaken", "promoted", made),
+        )
+    ]
+    lake.append(MODELS, spark.createDataFrame(models, MODELS.schema))
+    of_items = [("a", version, "h", [1.0, 0.0], 1.0, 0.0, 0.0, "missing", "r") for version in MODELS_OF_ITEMS]
+    lake.append(ITEM_EMBEDDINGS, spark.createDataFrame(of_items, ITEM_EMBEDDINGS.schema))
+    failed = [("b", version, "h", "NaN", 1, LONG_AGO) for version in MODELS_OF_ITEMS]
+    lake.append(EMBEDDING_FAILURES, spark.createDataFrame(failed, EMBEDDING_FAILURES.schema))
+    of_queries = [("red", version, [1.0, 0.0], 1, "r") for version in MODELS_OF_ITEMS]
+    lake.append(QUERY_EMBEDDINGS, spark.createDataFrame(of_queries, QUERY_EMBEDDINGS.schema))
+
+    def build(build_id: str, version: str, date: dt.date, status: str):
+        row = dict(zip(INDEX_BUILDS.column_names, build_row(build_id, date=date, status=status, gates=[]), strict=True))
+        return row | {"model_version": version}
+
+    builds = [build("b1", "serving", LONG_AGO, "published"), build("b2", "indexed", RECENTLY, "superseded")]
+    lake.append(INDEX_BUILDS, spark.createDataFrame(builds, INDEX_BUILDS.schema))
+    run = dict(zip(JOB_RUNS.column_names, job_run("embedding items", date=RECENTLY), strict=True))
+    run["arguments"] = '{"model_version": "embedded under"}'
+    lake.append(JOB_RUNS, spark.createDataFrame([run], JOB_RUNS.schema))
+    return MODELS_OF_ITEMS
+
+
+def with_rows(lake, table) -> set[str]:
+    return {row["model_version"] for row in lake.read(table).collect()}
+
+
+def test_a_model_that_nobody_uses_is_retired_and_no_other(lake, run_job, versions):
+    staged = lake.path(*staging_parts("forsaken"), "chunk-x-1.parquet")
+    lake.fs.makedirs(lake.path(*staging_parts("forsaken")))
+    lake.fs.pipe_file(staged, b"")
+    assert run_job(job, date=RECENTLY, retire_after_days=60)["verdict"] == "unchanged"
+    record = run_job(job, date=TODAY)
+    assert record["notes"] == ["forsaken is retired: nothing was embedded or indexed under it since 2026-11-01"]
+    for table in (ITEM_EMBEDDINGS, EMBEDDING_FAILURES, QUERY_EMBEDDINGS):
+        assert with_rows(lake, table) == set(versions) - {"forsaken"}
+    assert record["figures"] == {"rows_of_retired_models": 3, "rows_of_delisted_items": 0, "query_events": 0}
+    stages = dict(lake.read(MODELS).select("model_version", "stage").collect())
+    assert [version for version, stage in stages.items() if stage == "retired"] == ["forsaken"]
+    assert staged_rows(lake, "forsaken") == 0
+
+    tables = (ITEM_EMBEDDINGS, EMBEDDING_FAILURES, QUERY_EMBEDDINGS, MODELS)
+    before = lake.versions(*tables)
+    assert run_job(job, date=TODAY)["verdict"] == "unchanged"
+    assert lake.versions(*tables) == before
+
+
+def test_what_serves_and_what_was_promoted_last_stay_for_ever(lake, run_job, versions):
+    run_job(job, date=dt.date(2036, 1, 1))
+    # No run and no model tells since when the unknown one is there.
+    assert with_rows(lake, ITEM_EMBEDDINGS) == {"serving", "newest", "unknown"}
+
+
+def test_a_model_that_is_at_work_is_not_touched(lake, run_job, versions):
+    class Holder:
+        run_id, name, note = "another", "embedding backfill", print
+
+    Holder.lake = lake
+    with held_lease(Holder, lease_name("forsaken")):
+        record = run_job(job, date=TODAY)
+    assert record["verdict"] == "failed"
+    assert "item_embeddings-forsaken: run another" in record["notes"][-1]
+    assert with_rows(lake, ITEM_EMBEDDINGS) == set(versions)
+
+
+def test_a_relisted_item_has_its_vector_back_until_its_days_are_over(lake, spark, run_job, promoted_model):
+    def delist(item_id: str, date: dt.date) -> None:
+        gone = {"is_active": F.lit(False), "inactive_since": F.lit(date)}
+        lake.delta(ITEMS).update(F.col("item_id") == item_id, gone)
+
+    put_items(lake, spark, ("a", "red dress", None), ("b", "blue shirt", None), ("c", "hat", None))
+    run_job(nightly, date=days_ago(100))
+    delist("a", days_ago(91))
+    delist("b", days_ago(90))
+    before = vectors(lake)
+    record = run_job(job, date=TODAY)
+    assert record["figures"]["rows_of_delisted_items"] == 1
+    assert vectors(lake) == {item: before[item] for item in "bc"}
+
+    put_items(lake, spark, ("b", "blue shirt", None))
+    assert run_job(nightly, date=TODAY)["verdict"] == "unchanged"
+    put_items(lake, spark, ("a", "red dress", None))
+    again = run_job(nightly, date=TODAY)
+    assert (again["rows_out"], again["figures"]["items_new"]) == (1, 1)
+    assert vectors(lake)["a"]["embedding"] == pytest.approx(before["a"]["embedding"], abs=1e-6)
+
+
+def test_events_are_kept_for_their_days(lake, spark, run_job):
+    def event(date: dt.date):
+        return (date.isoformat(), date, dt.datetime(date.year, date.month, date.day), "s", "red", "a", "click", 1)
+
+    dates = [days_ago(days) for days in (401, 400, 0)]
+    lake.append(QUERY_EVENTS, spark.createDataFrame(map(event, dates), QUERY_EVENTS.schema))
+    assert run_job(job, date=TODAY)["figures"]["query_events"] == 1
+    assert {row["event_date"] for row in lake.read(QUERY_EVENTS).collect()} == set(dates[1:])

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 FULL = "full"
+# What the full model has to beat, as was laid down before anything was trained: lexical search, text alone, the photo
+# averaged in, and text and photo each on its own.
+RIVALS = ("BM25", "no image", "mean", "late fusion")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.cells import CELLS, FULL
+from benchmarks.cells import CELLS, FULL, RIVALS
 from benchmarks.results import MEASURES, SLICES, Results, Run
 from jobs.training.ablations import AblatedCell, Ablations, Change
 from jobs.training.slices import ALL
@@ -65,7 +65,9 @@ def compare_cell(results: Results, cell: str, *, level: float) -> dict[str, Chan
 
 
 def summarize(results: Results, *, command: str) -> Ablations:
-    """Every cell that shares a seed with the full model, against it: what needs no training, then as `CELLS` has them.
+    """Every cell that shares a seed with the full model, against it.
+
+    First the rivals; then what needs no training, and the cells as declared.  Intervals are joint in each part.
 
     Raises:
         ValueError: the full model is not among the runs, so there is nothing to compare with.
@@ -74,8 +76,8 @@ def summarize(results: Results, *, command: str) -> Ablations:
     if not full:
         raise ValueError(f"no run of the cell {FULL!r} is finished: nothing can be compared with it.")
     shared = dict.fromkeys(cell for cell, seed in results.runs if cell != FULL and results.holds(FULL, seed))
-    names = sorted(shared, key=lambda name: _PLACES.get(name, -1))
-    level = 1 - 0.05 / max(1, len(names))
+    rivals = [name for name in RIVALS if name in shared]
+    others = sorted((name for name in shared if name not in RIVALS), key=lambda name: _PLACES.get(name, -1))
     return Ablations(
         training_set_id=results.asked["training_set"],
         command=command,
@@ -85,9 +87,12 @@ def summarize(results: Results, *, command: str) -> Ablations:
         full_seeds=len(full),
         cells=[
             AblatedCell(
-                name=name, seeds=len(shared_seeds(results, name)), changes=compare_cell(results, name, level=level)
+                name=name,
+                seeds=len(shared_seeds(results, name)),
+                changes=compare_cell(results, name, level=1 - 0.05 / len(part)),
             )
-            for name in names
+            for part in (rivals, others)
+            for name in part
         ],
     )
 
@@ -108,8 +113,9 @@ def ablation_table(results: Results, summary: Ablations) -> str:
         [
             f"`{summary.command}` on {summary.device}; {summary.queries} judged queries over the whole catalog, ranked "
             f"{len(results.runs)} times for this table. In brackets the change from `{FULL}` and its interval, paired "
-            f"by query and seed, 95 % for all {len(summary.cells)} rows of a measure together (Bonferroni); bold where "
-            "it leaves out 0. With few seeds such an interval is too narrow for what another seed would give.",
+            f"by query and seed; 95 % for what `{FULL}` has to beat, as laid down beforehand ({', '.join(RIVALS)}), "
+            "together, and 95 % for all other rows of a measure together (Bonferroni); bold where it leaves out 0. "
+            "With few seeds such an interval is too narrow for what another seed would give.",
             markdown_table(changes),
             markdown_table(details),
             *notes,

@@ -40,7 +40,7 @@ class Ablations(BaseModel):
         queries: Judged queries of each measurement.
         full: The full model's mean of each measure.
         full_seeds: Trainings of the full model.
-        cells: The others.  Their intervals hold 95 % for all of them together.
+        cells: The others.  Intervals hold 95 % for all rivals together, and 95 % for all other variants together.
     """
 
     training_set_id: str

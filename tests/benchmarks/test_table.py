@@ -34,12 +34,13 @@ def test_queries_are_halved_by_the_digest_of_their_id():
     assert [half_of(query_id) for query_id in "abc"] == ["A", "B", "A"]  # digests begin with c, 3, 2
 
 
-def test_rows_stand_as_the_cells_do_whichever_ran_first(tmp_path):
+def test_rivals_come_first_and_rows_stand_as_they_are_declared_whichever_ran_first(tmp_path):
     results = Results(tmp_path, asked={"training_set": "a set"})
     query = JudgedQuery("1", "red shoes", {}, {"a": RelevantItem("Red shoes", None, "none")})
-    for cell in ("mean", "full", "BM25", "no image"):
+    for cell in ("scalar", "mean", "full", "concat", "full, photos withheld", "BM25", "no image"):
         results.add(Run(cell=cell, seed=0, device="2 CPU cores"), [query], [["a", "b"]])
-    assert [cell.name for cell in summarize(results, command="").cells] == ["BM25", "no image", "mean"]
+    rivals, others = ["BM25", "no image", "mean"], ["full, photos withheld", "concat", "scalar"]
+    assert [cell.name for cell in summarize(results, command="").cells] == rivals + others
 
 
 def hits(count: int) -> tuple[list[JudgedQuery], list[list[str]]]:
@@ -58,15 +59,17 @@ def test_a_cell_is_compared_over_the_seeds_that_it_shares_with_the_full_model(tm
     assert mean.changes["recall_at_10"].change == pytest.approx(-9 / 40)
 
 
-def test_many_rows_have_wider_intervals_than_one(tmp_path):
-    widths = []
-    for names in (["mean"], ["mean", *(f"cell {n}" for n in range(19))]):
+def test_many_rows_have_wider_intervals_than_one_and_rivals_are_counted_apart(tmp_path):
+    widths = {"scalar": [], "mean": []}
+    for names in (["mean", "scalar"], ["mean", "scalar", *(f"cell {n}" for n in range(19))]):
         results = Results(tmp_path / str(len(names)), asked={"training_set": "a set"})
         for cell, found in (("full", 20), *((name, 10) for name in names)):
             results.add(Run(cell=cell, seed=0, device="2 CPU cores"), *hits(found))
         by_name = {cell.name: cell.changes["recall_at_10"] for cell in summarize(results, command="").cells}
-        widths.append(by_name["mean"].upper - by_name["mean"].lower)
-    assert widths[1] > 1.3 * widths[0]
+        for name, values in widths.items():
+            values.append(by_name[name].upper - by_name[name].lower)
+    assert widths["scalar"][1] > 1.3 * widths["scalar"][0]
+    assert widths["mean"][1] == widths["mean"][0] == widths["scalar"][0]
 
 
 def test_cells_that_were_asked_other_queries_are_not_compared(tmp_path):

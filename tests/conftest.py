@@ -90,30 +90,8 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def promoted_model(lake, model_folder: Path) -> str:
+def promoted_model(lake, spark, model_folder: Path) -> str:
     """The version of `model_folder`, put into the test's lake and promoted."""
-    import datetime as dt
-    import json
+    from tests.lakes import put_promoted_model
 
-    from schemas import MODELS
-
-    manifest = json.loads((model_folder / "manifest.json").read_text())
-    version = manifest["model_version"]
-    lake.upload(model_folder, "models", version)
-    now = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
-    row = {
-        "model_version": version,
-        "weights_sha256": manifest["weights_digest"],
-        "preprocessing_sha256": manifest["preprocessing_digest"],
-        "training_set_id": "none",
-        "training_settings": "{}",
-        "dimension": 32,
-        "metrics": {"recall_at_10": 0.5, "judged_queries": 2.0},
-        "stage": "promoted",
-        "code_revision": None,
-        "created_at": now,
-        "promoted_at": now,
-        "promotion_reason": None,
-    }
-    lake.append(MODELS, lake.read(MODELS).sparkSession.createDataFrame([row], MODELS.schema))
-    return version
+    return put_promoted_model(lake, spark, model_folder)

@@ -26,19 +26,26 @@ class JobProcess:
     def __init__(self, arguments: list[str], folder: Path, conf_dir: Path | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.console = folder / "console"
-        environment = {**spark_environment(), "MAKE_LOG_DIR": str(folder / "logs"), "MAKE_CONSOLE": str(self.console)}
+        environment = {
+            **_environment_of_processes(),
+            "MAKE_LOG_DIR": str(folder / "logs"),
+            "MAKE_CONSOLE": str(self.console),
+        }
         if conf_dir is not None:
             environment["SPARK_CONF_DIR"] = str(conf_dir)
         command = [sys.executable, "-m", "jobs", *arguments]
         self._process = psutil.Popen(command, env=environment, cwd=ROOT, start_new_session=True)
 
     def wait_until(self, reached: Callable[[], bool]) -> None:
-        """Wait until `reached`, which is asked all the time, for points of a run are short."""
+        """Wait until `reached`, which is asked again and again, for points of a run are short."""
         deadline = time.monotonic() + _DEADLINE_S
-        while not reached():
+        while True:
+            asked = time.monotonic()
+            if reached():
+                return
             assert self._process.poll() is None, f"the job ended before it: {self.told}"
             assert time.monotonic() < deadline, f"the job never came to it: {self.told}"
-            time.sleep(0.002)
+            time.sleep(max(0.002, time.monotonic() - asked))  # leaves the job the better half of a core
 
     def end(self) -> int:
         """Wait for the job's end; returns its status."""
@@ -66,7 +73,7 @@ def python_workers(ancestor: psutil.Process) -> list[psutil.Process]:
         with suppress(psutil.NoSuchProcess):
             parent = process.parent()
             # One that has only just begun is not missed: Spark makes another.
-            is_at_work = process.cpu_times().user > 1
+            is_at_work = process.cpu_times().user > 0.3
             if is_at_work and parent is not None and _runs(parent, "pyspark.daemon"):
                 found.append(process)
     return found
@@ -84,7 +91,7 @@ class Cluster:
         """Start the master, then its workers."""
         port = _free_port()
         self.conf_dir.mkdir(parents=True)
-        environment = spark_environment()
+        environment = _environment_of_processes()
         settings = {
             "spark.master": f"spark://127.0.0.1:{port}",
             "spark.driver.host": "127.0.0.1",
@@ -145,6 +152,12 @@ def standalone_cluster(folder: Path) -> Iterator[Cluster]:
         yield cluster
     finally:
         cluster.stop()
+
+
+def _environment_of_processes() -> dict[str, str]:
+    """What a person's shell would have: nothing of the session that the tests themselves have open."""
+    session = ("PYSPARK_SUBMIT_ARGS", "PYSPARK_GATEWAY_PORT", "PYSPARK_GATEWAY_SECRET")
+    return {name: value for name, value in spark_environment().items() if name not in session}
 
 
 def _runs(process: psutil.Process, name: str) -> bool:

@@ -14,7 +14,8 @@ from tests.embedding.products import DAY, put_items
 from tests.lakes import put_promoted_model
 from tests.photos import jpeg, truncated_jpeg
 
-ITEMS_IN_ALL = 600
+# Enough for two tasks.
+ITEMS_IN_ALL = 1_200
 COMMAND = ["embedding", "items", f"--date={DAY}", "--batch-size=8", "--chunk-size=32"]
 FLOATS = ("title_weight", "image_weight", "photo_effect")
 
@@ -124,7 +125,7 @@ def test_a_driver_is_killed_and_the_next_run_goes_on(fresh_lake, undisturbed, tm
     again = JobProcess(fresh_lake.command(), tmp_path / "again")
     assert again.end() == 0, again.told
     if point is not before_the_stage_write:
-        assert f"{ITEMS_IN_ALL} of {ITEMS_IN_ALL} vectors were found staged by an earlier run" in again.told
+        assert f"{ITEMS_IN_ALL:,} of {ITEMS_IN_ALL:,} vectors were found staged by an earlier run" in again.told
     assert_same(fresh_lake, undisturbed)
 
 
@@ -147,8 +148,8 @@ def test_python_workers_are_killed_and_the_next_run_goes_on(fresh_lake, undistur
 def test_an_executor_is_killed_and_the_run_goes_on_without_it(fresh_lake, undisturbed, cluster, tmp_path, point):
     run = JobProcess(fresh_lake.command(), tmp_path / "run", cluster.conf_dir)
     run.wait_until(lambda: point(fresh_lake, cluster.python_workers))
-    killed = cluster.executors()[0]
-    killed.kill()
+    at_work = {worker.parent().ppid() for worker in cluster.python_workers()}
+    next(executor for executor in cluster.executors() if executor.pid in at_work).kill()
     assert run.end() == 0, run.told
     assert_same(fresh_lake, undisturbed, tolerance=1e-4)
 

@@ -1,0 +1,84 @@
+"""A lake of a benchmark's own: a model and a catalog put into it, and the jobs run over it as people run them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from pyspark.sql import Row, SparkSession
+
+from jobs.core.lake import Lake
+from jobs.core.session import open_session
+from schemas import JOB_RUNS, MODELS
+from scripts.environment import ROOT, spark_environment
+
+
+class BenchmarkLake:
+    """A lake in a folder, of which nothing is left when the folder is removed.
+
+    Args:
+        folder: Where the lake and its jobs' logs go.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "lake"
+        self._console, self._logs = folder / "console", folder / "logs"
+
+    def open(self) -> tuple[SparkSession, Lake]:
+        """A session of this process, and the lake in it.  Stop the session before jobs are timed."""
+        spark = open_session("make benchmarks")
+        return spark, Lake(spark, str(self.root))
+
+    def put_model(self, folder: Path) -> str:
+        """Put a model folder into the lake and promote it; returns its version."""
+        manifest = json.loads((folder / "manifest.json").read_text())
+        version = manifest["model_version"]
+        spark, lake = self.open()
+        lake.upload(folder, "models", version)
+        now = dt.datetime.now(dt.UTC)
+        row = {
+            **dict.fromkeys(MODELS.column_names),
+            "model_version": version,
+            "weights_sha256": manifest["weights_digest"],
+            "preprocessing_sha256": manifest["preprocessing_digest"],
+            "training_set_id": "none",
+            "training_settings": "{}",
+            "dimension": json.loads((folder / "config.json").read_text())["embedding_dim"],
+            "metrics": {},
+            "stage": "promoted",
+            "created_at": now,
+            "promoted_at": now,
+        }
+        lake.append(MODELS, spark.createDataFrame([row], MODELS.schema))
+        spark.stop()
+        return version
+
+    def run_job(self, domain: str, job: str, *options: str) -> str:
+        """Run a job in a process of its own; returns what it told people.
+
+        Raises:
+            SystemExit: It failed.
+        """
+        self._console.write_text("")
+        environment = {
+            **spark_environment(),
+            "MAKE_LOG_DIR": str(self._logs),
+            "MAKE_CONSOLE": str(self._console),
+            "MAKE_LAKE": str(self.root),
+        }
+        command = [sys.executable, "-m", "jobs", domain, job, *options]
+        status = subprocess.run(command, env=environment, cwd=ROOT, check=False).returncode
+        if status:
+            sys.exit(f"{' '.join(command[2:])} ended with status {status}: {self._console.read_text()}")
+        return self._console.read_text()
+
+    def last_run(self, job: str) -> Row:
+        """The record of the last run of a job, named as `embedding items`."""
+        spark, lake = self.open()
+        runs = lake.read(JOB_RUNS)
+        record = runs.where(runs.job == job).orderBy("finished_at", ascending=False).first()
+        spark.stop()
+        return record

@@ -12,6 +12,7 @@ import psutil
 from scripts.environment import ROOT, spark_environment
 
 _DEADLINE_S = 300
+_COMPILE_FAST = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 
 
 class JobProcess:
@@ -99,8 +100,12 @@ class Cluster:
             "spark.driver.memory": "1g",
             "spark.executor.memory": "1g",
             "spark.executorEnv.PYTHONPATH": str(ROOT),
-            "spark.sql.shuffle.partitions": "2",
             "spark.ui.enabled": "false",
+            # For tables of a few files on two cores: Spark's and Delta's own defaults mean hundreds of tiny tasks.
+            "spark.sql.shuffle.partitions": "2",
+            "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
+            "spark.databricks.delta.snapshotPartitions": "1",
+            **dict.fromkeys(("spark.driver.extraJavaOptions", "spark.executor.extraJavaOptions"), _COMPILE_FAST),
         }
         lines = "".join(f"{name} {value}\n" for name, value in settings.items())
         (self.conf_dir / "spark-defaults.conf").write_text(lines)

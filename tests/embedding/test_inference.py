@@ -98,6 +98,7 @@ def test_every_item_comes_once_with_its_photo_or_without_one(spark, lake, monkey
 
 def test_large_photos_come_in_batches_of_few(spark):
     """Of 40 rows of 4 MB a batch may hold 128, and all of them would take 160 MB."""
+    spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", 128)
     rows = spark.range(40, numPartitions=1).selectExpr("CAST(repeat('x', 4000000) AS BINARY) AS photo")
     sizes = rows.mapInPandas(
         lambda batches: (pd.DataFrame({"bytes": [batch["photo"].map(len).sum()]}) for batch in batches), "bytes long"

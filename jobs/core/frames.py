@@ -1,7 +1,9 @@
-"""Frames that are read more than once, or meet larger ones."""
+"""Frames that are read more than once, or meet larger ones, or are asked side by side."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -27,3 +29,9 @@ def persisted(rows: DataFrame) -> Iterator[DataFrame]:
         yield rows
     finally:
         rows.unpersist()
+
+
+def at_once(*questions: Callable[[], Any]) -> list[Any]:
+    """Answers of independent questions to Spark, asked side by side: of small ones, planning is most of the time."""
+    with ThreadPoolExecutor(max_workers=len(questions), thread_name_prefix="question") as pool:
+        return [answer.result() for answer in [pool.submit(question) for question in questions]]

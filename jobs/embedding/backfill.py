@@ -21,7 +21,7 @@ from jobs.core.lake import Lake
 from jobs.core.lease import held_lease
 from jobs.core.serving import find_model, newest_promoted_model, serving_model
 from jobs.embedding.plan import say_plan
-from jobs.embedding.vectors import EmbeddingOptions, embed_rows, lease_name
+from jobs.embedding.vectors import EmbeddingOptions, Outcome, embed_rows, lease_name
 from jobs.embedding.work import Work, find_work
 
 
@@ -56,23 +56,31 @@ def run(job: JobRun, options: Options) -> None:
         with _find_work(job, options, model_version) as work:
             say_plan(job, work, model_version=model_version, executors=options.executors)
         return
-    began, embedded, failed = time.monotonic(), 0, 0
+    began, outcome = time.monotonic(), Outcome()
     while True:
         finding = _find_work(job, options, model_version)
         # Anew for each slice, so that another run may come in between.
         with held_lease(job, lease_name(model_version)) as lease, job.timed("find_work", finding) as work:
             is_late = options.max_minutes is not None and time.monotonic() - began > 60 * options.max_minutes
             # A slice at least, however long it took to find, or runs that ask for another would never end.
-            if work.total == 0 or (is_late and embedded + failed):
+            if work.total == 0 or (is_late and outcome != Outcome()):
                 break
             in_order = work.rows.orderBy(F.xxhash64("item_id"), "item_id")
             with persisted(in_order.limit(options.slice_size)) as rows:
                 size = min(work.total, options.slice_size)
-                counts = embed_rows(job, options, rows, size, model_version=model_version, lease=lease)
-        embedded, failed = embedded + counts[0], failed + counts[1]
-        if not any(counts):
+                of_slice = embed_rows(
+                    job,
+                    options,
+                    rows,
+                    size,
+                    model_version=model_version,
+                    known_failures=work.known_failures,
+                    lease=lease,
+                )
+        if of_slice == Outcome():
             raise JobError(f"{size:,} items gave neither vector nor failure; the log file says what the tasks did")
-    _record(job, work, embedded, failed)
+        outcome += of_slice
+    _record(job, work, outcome)
 
 
 def _find_work(job: JobRun, options: Options, model_version: str) -> AbstractContextManager[Work]:
@@ -81,8 +89,8 @@ def _find_work(job: JobRun, options: Options, model_version: str) -> AbstractCon
     )
 
 
-def _record(job: JobRun, left: Work, embedded: int, failed: int) -> None:
-    job.count(rows_in=left.active_items, rows_out=embedded, rows_rejected=failed)
+def _record(job: JobRun, left: Work, outcome: Outcome) -> None:
+    job.count(rows_in=left.active_items, rows_out=outcome.embedded, rows_rejected=outcome.failed)
     job.figure("items_left", left.total)
     if left.total:
         job.note(f"{left.total:,} of {left.active_items:,} items are left: run this again")
@@ -91,7 +99,7 @@ def _record(job: JobRun, left: Work, embedded: int, failed: int) -> None:
     # From here on the model's nights go on by the change data feed.
     job.figure("items_version", left.position.items_version)
     job.figure("vectors", left.position.vectors)
-    if not embedded and not failed:
+    if outcome == Outcome():
         job.unchanged()
 
 

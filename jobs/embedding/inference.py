@@ -197,13 +197,17 @@ def tasks_for(items: int, *, slots: int) -> int:
     return max(1, min(slots, math.ceil(items / _FEWEST_ITEMS)), math.ceil(items / _MOST_ITEMS))
 
 
-def with_photos(items: DataFrame, images: DataFrame) -> DataFrame:
+def with_photos(items: DataFrame, total: int, images: DataFrame) -> DataFrame:
     """Items with their title and photo bytes (null without a photo): the last join, by key, of what is needed only.
 
     Where few enough items are wanted their titles go to the photos, so that of all bytes in the table only those that
     are wanted are shuffled, once, to spread them evenly over the tasks.
+
+    Args:
+        items: item_id, content_hash, title, image_sha256.
+        total: How many items those are.
+        images: Rows of `item_images`.
     """
-    total = items.count()
     partitions = tasks_for(total, slots=items.sparkSession.sparkContext.defaultParallelism)
     columns = ["item_id", "content_hash", "title", "photo"]
     keyed = items.select("item_id", "content_hash", "title", F.col("image_sha256").alias("content_sha256"))

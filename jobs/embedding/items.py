@@ -7,7 +7,6 @@ Writes: item_embeddings, embedding_failures
 from __future__ import annotations
 
 from pydantic import Field
-from pyspark.sql import functions as F
 
 from jobs.core.job import JobRun, main
 from jobs.core.lease import held_lease
@@ -16,7 +15,6 @@ from jobs.embedding.plan import say_plan
 from jobs.embedding.staging import remove_staged
 from jobs.embedding.vectors import EmbeddingOptions, embed_rows, lease_name
 from jobs.embedding.work import find_work
-from schemas import ITEM_EMBEDDINGS
 
 
 class Options(EmbeddingOptions):
@@ -56,13 +54,17 @@ def run(job: JobRun, options: Options) -> None:
             job.figure("vectors", work.position.vectors)
             job.unchanged()
             return
-        embedded, failed = embed_rows(job, options, work.rows, work.total, model_version=model_version, lease=lease)
-    job.count(rows_in=work.active_items, rows_out=embedded, rows_rejected=failed)
-    vectors = lake.read(ITEM_EMBEDDINGS).where(F.col("model_version") == model_version)
-    statuses = {row["image_status"]: row["count"] for row in vectors.groupBy("image_status").count().collect()}
-    for status, count in statuses.items():
-        job.figure(f"image_{status}", count)
-    job.figure("vectors", sum(statuses.values()))
+        outcome = embed_rows(
+            job,
+            options,
+            work.rows,
+            work.total,
+            model_version=model_version,
+            known_failures=work.known_failures,
+            lease=lease,
+        )
+    job.count(rows_in=work.active_items, rows_out=outcome.embedded, rows_rejected=outcome.failed)
+    job.figure("vectors", work.position.vectors + outcome.added)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import pandas as pd
-import pyarrow as pa
 from pydantic import Field, model_validator
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -14,6 +16,7 @@ from jobs.core.frames import persisted
 from jobs.core.job import DatedOptions, JobError, JobRun
 from jobs.core.lease import Lease
 from jobs.embedding.inference import (
+    ItemBatch,
     Pace,
     Seconds,
     embed_item_batches,
@@ -22,16 +25,21 @@ from jobs.embedding.inference import (
     with_photos,
 )
 from jobs.embedding.staging import (
+    STAGED_KEY,
+    Staged,
     read_staged,
     remove_staged,
+    remove_staged_failures,
     staged_rows,
     staging_parts,
-    to_arrow,
     write_chunk,
 )
 from schemas import EMBEDDING_FAILURES, ITEM_EMBEDDINGS, ITEM_IMAGES
 
-_CHUNK_REPORT = "rows long, " + ", ".join(f"{name} double" for name in (*Seconds.STAGES, *Pace.MEASURES))
+_IMAGE_STATUSES = ("ok", "missing", "broken")
+# What a chunk's report counts, as the run's record names it.
+_COUNTED = tuple(f"image_{status}" for status in _IMAGE_STATUSES)
+_MEASURED = (*Seconds.STAGES, *Pace.MEASURES, *_COUNTED)
 
 
 class EmbeddingOptions(DatedOptions):
@@ -58,9 +66,34 @@ def lease_name(model_version: str) -> str:
     return f"{ITEM_EMBEDDINGS.name}-{model_version}"
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What became of the items that a run embedded.
+
+    Attributes:
+        embedded: Items that have a vector of their present content now.
+        added: Those of them that had none of the model before.
+        failed: Items that have a failure instead.
+    """
+
+    embedded: int = 0
+    added: int = 0
+    failed: int = 0
+
+    def __add__(self, other: Outcome) -> Outcome:
+        return Outcome(self.embedded + other.embedded, self.added + other.added, self.failed + other.failed)
+
+
 def embed_rows(
-    job: JobRun, options: EmbeddingOptions, rows: DataFrame, total: int, *, model_version: str, lease: Lease
-) -> tuple[int, int]:
+    job: JobRun,
+    options: EmbeddingOptions,
+    rows: DataFrame,
+    total: int,
+    *,
+    model_version: str,
+    known_failures: int,
+    lease: Lease,
+) -> Outcome:
     """Give items the model's vectors, or failures that say why not.
 
     Args:
@@ -69,29 +102,35 @@ def embed_rows(
         rows: item_id, content_hash, title, image_sha256; the same whenever it is computed.
         total: How many rows those are.
         model_version: A model of the lake.
+        known_failures: How many failures the model has, for these items may recover from some.
         lease: Held on the model's vectors.
-
-    Returns:
-        How many items were embedded, and how many failed.
 
     Raises:
         JobError: Too many failed, or the lease was lost; nothing was merged.
     """
-    lake, key = job.lake, ["item_id", "content_hash"]
-    # What failed is tried again: a run may have been stopped for it, and its cause be mended since.
-    staged_before = read_staged(job.spark, lake, model_version).where("failure IS NULL").select(key)
-    with persisted(rows.join(staged_before, on=key, how="left_anti")) as unstaged:
-        left = unstaged.count()
+    lake = job.lake
+    remove_staged_failures(lake, model_version)
+    with _not_staged(job, rows, total, model_version) as (unstaged, left):
         if left < total:
             job.note(f"{total - left:,} of {total:,} vectors were found staged by an earlier run")
         if left:
             _embed_into_staging(job, options, unstaged, left, model_version)
     lease.check()
     with job.stage("merge"):
-        staged = read_staged(job.spark, lake, model_version).join(rows.select(key), on=key, how="left_semi")
-        counts = _merge(job, options, staged, model_version)
+        outcome = _merge(job, options, rows, total, model_version, known_failures)
         remove_staged(lake, model_version)
-    return counts
+    return outcome
+
+
+@contextmanager
+def _not_staged(job: JobRun, rows: DataFrame, total: int, model_version: str) -> Iterator[tuple[DataFrame, int]]:
+    """The rows of which no vector is staged, and how many those are."""
+    if staged_rows(job.lake, model_version) == 0:
+        yield rows, total
+        return
+    staged = read_staged(job.spark, job.lake, model_version, Staged.VECTORS).select(STAGED_KEY)
+    with persisted(rows.join(staged, on=STAGED_KEY, how="left_anti")) as unstaged:
+        yield unstaged, unstaged.count()
 
 
 def _embed_into_staging(
@@ -106,15 +145,15 @@ def _embed_into_staging(
         "chunk_size": options.chunk_size,
         "threads": threads_per_task(spark),
     }
-    reports = with_photos(rows, lake.read(ITEM_IMAGES)).mapInPandas(
-        lambda batches: stage_vectors(batches, **arguments), _CHUNK_REPORT
+    reports = with_photos(rows, total, lake.read(ITEM_IMAGES)).mapInPandas(
+        lambda batches: stage_vectors(batches, **arguments), ", ".join(f"{name} double" for name in _MEASURED)
     )
-    totals = reports.agg(*(F.sum(name).alias(name) for name in (*Seconds.STAGES, *Pace.MEASURES)))
+    totals = reports.agg(*(F.sum(name).alias(name) for name in _MEASURED))
     with job.stage("embed"), job.progress(job.name, total, lambda: staged_rows(lake, model_version) - before):
         spent = totals.first()
     for stage in Seconds.STAGES:
         job.add_seconds(stage, spent[stage])
-    for measure in Pace.MEASURES:
+    for measure in (*Pace.MEASURES, *_COUNTED):
         job.figure(measure, spent[measure])
     job.figure("slots", spark.sparkContext.defaultParallelism)
 
@@ -125,67 +164,70 @@ def stage_vectors(
     """The task: embed the partition's batches and stage them chunk by chunk.
 
     Yields:
-        One row a chunk: rows, the seconds spent by stage, and the pace.
+        One row a chunk: the seconds spent by stage, the pace, and how many items had which image status.
     """
     seconds, pace = Seconds(), Pace()
 
-    def stage(waiting: list[pa.Table]) -> pd.DataFrame:
+    def stage(chunk: list[ItemBatch]) -> pd.DataFrame:
         with seconds.measure("write"):
-            rows = write_chunk(folder, waiting)
-        return pd.DataFrame([{"rows": rows, **seconds.take(), **pace.take()}])
+            write_chunk(folder, chunk)
+        statuses = Counter(status for batch in chunk for status in batch.image_status)
+        counted = {name: statuses[status] for name, status in zip(_COUNTED, _IMAGE_STATUSES, strict=True)}
+        return pd.DataFrame([{**seconds.take(), **pace.take(), **counted}]).astype(float)
 
     with seconds.measure("open"):
         encoder = open_encoder(model_uri, threads)
-    waiting, rows = [], 0
+    chunk, rows = [], 0
     for batch in embed_item_batches(batches, encoder, seconds):
         pace.lap(len(batch.rows))
-        waiting.append(to_arrow(batch))
+        chunk.append(batch)
         rows += len(batch.rows)
         if rows >= chunk_size:
-            yield stage(waiting)
-            waiting, rows = [], 0
-    if waiting:
-        yield stage(waiting)
+            yield stage(chunk)
+            chunk, rows = [], 0
+    if chunk:
+        yield stage(chunk)
 
 
-def _merge(job: JobRun, options: EmbeddingOptions, staged: DataFrame, model_version: str) -> tuple[int, int]:
-    """Bring staged vectors and failures into their tables; returns how many of each."""
-    lake = job.lake
-    of_model = {"model_version": model_version}
-    embedded = staged.where("failure IS NULL").select(
-        "item_id",
-        F.lit(model_version).alias("model_version"),
-        "content_hash",
-        "embedding",
-        "title_weight",
-        "image_weight",
-        "photo_effect",
-        "image_status",
-        F.lit(job.run_id).alias("run_id"),
-    )
-    known = lake.read(EMBEDDING_FAILURES).where(F.col("model_version") == model_version)
-    earlier = known.select("item_id", "content_hash", F.col("attempts").alias("earlier"))
-    failed = (
-        staged.where("failure IS NOT NULL")
-        .join(earlier, on=["item_id", "content_hash"], how="left")
+def _merge(
+    job: JobRun, options: EmbeddingOptions, rows: DataFrame, total: int, model_version: str, known_failures: int
+) -> Outcome:
+    """Bring staged vectors and failures of these rows into their tables."""
+    lake, of_model, key = job.lake, {"model_version": model_version}, rows.select(STAGED_KEY)
+    vectors = read_staged(job.spark, lake, model_version, Staged.VECTORS).join(key, on=STAGED_KEY, how="left_semi")
+    failures = _failures(job, options, vectors, key, model_version)
+    failed = failures.count() if staged_rows(lake, model_version, Staged.FAILURES) else 0
+    if failed > options.max_failed_share * total:
+        first = failures.orderBy("item_id").first()
+        raise JobError(
+            f"{failed:,} of {total:,} items cannot be embedded by {model_version} (first: {first['item_id']}, "
+            f"{first['reason']}); at most {options.max_failed_share:.1%} may. Nothing was merged. "
+            "Look at the model and the photos, or raise --max-failed-share."
+        )
+    embedded = vectors.withColumns({"model_version": F.lit(model_version), "run_id": F.lit(job.run_id)})
+    merged = lake.merge(ITEM_EMBEDDINGS, embedded, within=of_model)
+    if failed:
+        lake.merge(EMBEDDING_FAILURES, failures, within=of_model)
+    if known_failures:
+        lake.delete_matching(EMBEDDING_FAILURES, vectors.select("item_id"), within=of_model)
+    return Outcome(embedded=merged.changed, added=merged.inserted, failed=failed)
+
+
+def _failures(
+    job: JobRun, options: EmbeddingOptions, vectors: DataFrame, key: DataFrame, model_version: str
+) -> DataFrame:
+    """Rows of `embedding_failures` for what was staged as failed, and not as a vector too."""
+    staged = read_staged(job.spark, job.lake, model_version, Staged.FAILURES).join(key, on=STAGED_KEY, how="left_semi")
+    known = job.lake.read(EMBEDDING_FAILURES, job.lake.version(EMBEDDING_FAILURES))
+    known = known.where(F.col("model_version") == model_version).select(*STAGED_KEY, "attempts")
+    return (
+        staged.join(vectors, on=STAGED_KEY, how="left_anti")
+        .join(known, on=STAGED_KEY, how="left")
         .select(
-            "item_id",
+            *STAGED_KEY,
             F.lit(model_version).alias("model_version"),
-            "content_hash",
-            F.col("failure").alias("reason"),
-            (F.coalesce("earlier", F.lit(0)) + 1).alias("attempts"),
+            "reason",
+            (F.coalesce("attempts", F.lit(0)) + 1).alias("attempts"),
             F.lit(options.date).alias("last_attempt"),
         )
     )
-    totals = staged.agg(F.count("*").alias("rows"), F.count("failure").alias("failed")).first()
-    if totals["failed"] > options.max_failed_share * totals["rows"]:
-        first = staged.where("failure IS NOT NULL").orderBy("item_id").first()
-        raise JobError(
-            f"{totals['failed']:,} of {totals['rows']:,} items cannot be embedded by {model_version} (first: "
-            f"{first['item_id']}, {first['failure']}); at most {options.max_failed_share:.1%} may. Nothing was merged. "
-            "Look at the model and the photos, or raise --max-failed-share."
-        )
-    lake.merge(ITEM_EMBEDDINGS, embedded, within=of_model)
-    lake.merge(EMBEDDING_FAILURES, failed, within=of_model)
-    lake.delete_matching(EMBEDDING_FAILURES, embedded.select("item_id"), within=of_model)
-    return totals["rows"] - totals["failed"], totals["failed"]

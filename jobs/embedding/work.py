@@ -11,13 +11,14 @@ import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial, reduce
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from jobs.core.frames import persisted, small
+from jobs.core.frames import at_once, persisted, small
 from jobs.core.job import JobRun
 from jobs.core.lake import Lake
 from schemas import EMBEDDING_FAILURES, ITEM_EMBEDDINGS, ITEMS, JOB_RUNS
@@ -26,30 +27,38 @@ from schemas import EMBEDDING_FAILURES, ITEM_EMBEDDINGS, ITEMS, JOB_RUNS
 REASONS = ("new", "title_changed", "photo_changed", "title_and_photo_changed", "model_changed", "retry")
 
 
-def stale_items(items: DataFrame, embeddings: DataFrame, *, model_version: str) -> DataFrame:
+def stale_items(
+    items: DataFrame, embeddings: DataFrame, *, model_version: str, may_lie_elsewhere: bool = True
+) -> DataFrame:
     """Active items with no vector of this model for their present content: the columns of `items`, and reason.
 
-    An item without any vector of the model is `model_changed` where another model has one, else `new`.
+    Args:
+        items: Rows of `items`.
+        embeddings: Rows of `item_embeddings`, of any model.
+        model_version: The model.
+        may_lie_elsewhere: Whether an item without any vector of the model may have one of another; such an item is
+            `model_changed`, others are `new`.
     """
     is_of_model = F.col("model_version") == model_version
     embedded = embeddings.where(is_of_model).select("item_id", F.col("content_hash").alias("embedded_content"))
-    elsewhere = embeddings.where(~is_of_model).select("item_id", F.lit(True).alias("is_elsewhere")).distinct()
+    stale = (
+        items.where("is_active")
+        .join(embedded, on="item_id", how="left")
+        .where(~F.col("content_hash").eqNullSafe(F.col("embedded_content")))
+        .withColumn("is_elsewhere", F.lit(False))
+    )
+    if may_lie_elsewhere:
+        elsewhere = embeddings.where(~is_of_model).select("item_id", F.lit(True).alias("is_elsewhere")).distinct()
+        stale = stale.drop("is_elsewhere").join(elsewhere, on="item_id", how="left")
     title, photo = (_half("content_hash", half) != _half("embedded_content", half) for half in (1, -1))
     reason = (
-        F.when(F.col("embedded_content").isNull() & F.col("is_elsewhere").isNotNull(), "model_changed")
+        F.when(F.col("embedded_content").isNull() & F.col("is_elsewhere"), "model_changed")
         .when(F.col("embedded_content").isNull(), "new")
         .when(title & photo, "title_and_photo_changed")
         .when(title, "title_changed")
         .otherwise("photo_changed")
     )
-    return (
-        items.where("is_active")
-        .join(embedded, on="item_id", how="left")
-        .where(~F.col("content_hash").eqNullSafe(F.col("embedded_content")))
-        .join(elsewhere, on="item_id", how="left")
-        .withColumn("reason", reason)
-        .drop("embedded_content", "is_elsewhere")
-    )
+    return stale.withColumn("reason", reason).drop("embedded_content", "is_elsewhere")
 
 
 def _half(content_hash: str, half: int) -> Column:
@@ -103,12 +112,14 @@ class FeedGoneError(Exception):
 
 
 @contextmanager
-def possible_work(lake: Lake, failed: DataFrame, *, since: Position, now: Position) -> Iterator[DataFrame | None]:
+def possible_work(
+    lake: Lake, failed: DataFrame | None, *, since: Position, now: Position
+) -> Iterator[DataFrame | None]:
     """Items that may have become work since the last run: item_id, once each, fit to be joined; None without any.
 
     Args:
         lake: The lake.
-        failed: item_id of the model's failures, which are tried again whether or not they changed.
+        failed: item_id of the model's failures, which are tried again whether or not they changed; None without any.
         since: Where the last run left off.
         now: The tables as they are.
 
@@ -119,21 +130,30 @@ def possible_work(lake: Lake, failed: DataFrame, *, since: Position, now: Positi
         raise FeedGoneError(f"there are {now.vectors:,} vectors, and the last run left {since.vectors:,}")
     if now.items_version < since.items_version:
         raise FeedGoneError(f"items is at version {now.items_version}, and the last run read {since.items_version}")
-    with ExitStack() as stack:
-        possible = failed.distinct()
-        try:
-            if now.items_version > since.items_version:
-                changed = lake.changes(ITEMS, after=since.items_version, until=now.items_version)
-                possible = changed.select("item_id").unionByName(failed).distinct()
-            possible = stack.enter_context(persisted(possible))
+    may_be = [failed] if failed is not None else []
+    if now.items_version > since.items_version:
+        with feed_errors(since):
+            may_be.append(lake.changes(ITEMS, after=since.items_version, until=now.items_version).select("item_id"))
+    if not may_be:
+        yield None
+        return
+    with persisted(reduce(DataFrame.unionByName, may_be).distinct()) as possible:
+        with feed_errors(since):
             count = possible.count()
-        except (PySparkException, Py4JJavaError) as error:  # some of Delta's exceptions come as they are
-            named = re.search(r"\[([A-Z][A-Z0-9_.]+)\]", str(error))
-            raise FeedGoneError(
-                f"the change data feed of items does not reach back to version {since.items_version} "
-                f"({named[1] if named else type(error).__name__})"
-            ) from error
         yield small(possible, count) if count else None
+
+
+@contextmanager
+def feed_errors(since: Position) -> Iterator[None]:
+    """Turn what naming or reading the feed raises into a `FeedGoneError`."""
+    try:
+        yield
+    except (PySparkException, Py4JJavaError) as error:  # some of Delta's exceptions come as they are
+        named = re.search(r"\[([A-Z][A-Z0-9_.]+)\]", str(error))
+        raise FeedGoneError(
+            f"the change data feed of items does not reach back to version {since.items_version} "
+            f"({named[1] if named else type(error).__name__})"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -144,12 +164,14 @@ class Work:
         rows: The columns of `items`, and reason; found once and kept, whatever is written meanwhile.
         by_reason: How many there are for each reason that occurs.
         active_items: Active items in all.
+        known_failures: Failures of the model, whether or not they are tried again.
         position: The tables that it was found in.
     """
 
     rows: DataFrame
     by_reason: dict[str, int]
     active_items: int
+    known_failures: int
     position: Position
 
     @property
@@ -171,33 +193,39 @@ def find_work(
         max_attempts: Nights after which a failing item is left out.
         full_comparison: Compare all items, whatever the feed says.
     """
-    lake = job.lake
+    lake, is_of_model = job.lake, F.col("model_version") == model_version
     # Of a version each, so that a frame that is computed again, after a merge or a lost worker, is the same.
-    items_version = lake.version(ITEMS)
-    items = lake.read(ITEMS, items_version)
-    embeddings, failures = (lake.read(table, lake.version(table)) for table in (ITEM_EMBEDDINGS, EMBEDDING_FAILURES))
-    active_items = items.where("is_active").count()
-    vectors = embeddings.where(F.col("model_version") == model_version).count()
-    position = Position(items_version, vectors)
-    since = None if full_comparison else last_position(lake, model_version)
+    versions = lake.versions(ITEMS, ITEM_EMBEDDINGS, EMBEDDING_FAILURES)
+    items, embeddings, failures = (
+        lake.read(table, versions[table.name]) for table in (ITEMS, ITEM_EMBEDDINGS, EMBEDDING_FAILURES)
+    )
+    failures = failures.where(is_of_model)
+    since, active_items, vectors, known_failures = at_once(
+        lambda: None if full_comparison else last_position(lake, model_version),
+        items.where("is_active").count,
+        embeddings.where(is_of_model).count,
+        failures.count,
+    )
+    position = Position(versions[ITEMS.name], vectors)
+    found = partial(Work, active_items=active_items, known_failures=known_failures, position=position)
     with ExitStack() as stack:
         if since is not None:
-            failed = failures.where(F.col("model_version") == model_version).select("item_id")
+            failed = failures.select("item_id") if known_failures else None
             try:
                 possible = stack.enter_context(possible_work(lake, failed, since=since, now=position))
             except FeedGoneError as gone:
                 job.note(f"all items were compared with all vectors: {gone}")
+                since = None
             else:
                 if possible is None:
-                    nothing = items.limit(0).withColumn("reason", F.lit(None).cast("string"))
-                    yield Work(rows=nothing, by_reason={}, active_items=active_items, position=position)
+                    yield found(rows=items.limit(0).withColumn("reason", F.lit(None).cast("string")), by_reason={})
                     return
                 items = items.join(possible, on="item_id", how="left_semi")
-        stale = stale_items(items, embeddings, model_version=model_version)
-        wanted = without_spent_retries(
-            stale, failures, model_version=model_version, date=date, max_attempts=max_attempts
-        )
+        wanted = stale_items(items, embeddings, model_version=model_version, may_lie_elsewhere=since is None)
+        if known_failures:
+            wanted = without_spent_retries(
+                wanted, failures, model_version=model_version, date=date, max_attempts=max_attempts
+            )
         rows = stack.enter_context(persisted(wanted))
         counts = {row["reason"]: row["count"] for row in rows.groupBy("reason").count().collect()}
-        by_reason = {reason: counts[reason] for reason in REASONS if reason in counts}
-        yield Work(rows=rows, by_reason=by_reason, active_items=active_items, position=position)
+        yield found(rows=rows, by_reason={reason: counts[reason] for reason in REASONS if reason in counts})

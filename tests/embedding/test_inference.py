@@ -88,7 +88,9 @@ def test_every_item_comes_once_with_its_photo_or_without_one(spark, lake, monkey
         [(item, f"hash of {item}", f"title of {item}", key) for item, key in items],
         "item_id string, content_hash string, title string, image_sha256 string",
     )
-    embeddable = with_photos(frame, lake.read(ITEM_IMAGES)).toPandas().sort_values("item_id", ignore_index=True)
+    embeddable = (
+        with_photos(frame, frame.count(), lake.read(ITEM_IMAGES)).toPandas().sort_values("item_id", ignore_index=True)
+    )
     photos = [None if photo is None else bytes(photo) for photo in embeddable.pop("photo")]
     assert photos == [red, red, None, None, None]
     names = ["item_id", "content_hash", "title"]

@@ -9,7 +9,7 @@ import torch
 from jobs.embedding import items as job
 from jobs.embedding import vectors as embedding
 from jobs.embedding.inference import ItemBatch, load_encoder, open_encoder
-from jobs.embedding.staging import staged_rows, staging_parts, to_arrow, write_chunk
+from jobs.embedding.staging import staged_rows, staging_parts, write_chunk
 from models.make.photo import read_photo
 from models.make.text import PADDING_ID
 from models.training.checkpoint import load_model_folder, save_model_folder
@@ -182,7 +182,7 @@ def test_what_stopped_a_night_is_tried_again_once_its_cause_is_mended(lake, run_
     rows = lake.read(ITEMS).where("item_id = 'a'").select("item_id", "content_hash").toPandas()
     nothing = np.zeros(1, np.float32)
     failed = ItemBatch(rows, np.zeros((1, 32), np.float32), nothing, nothing, nothing, ["ok"], ["not finite"])
-    write_chunk(lake.path(*staging_parts(catalog)), [to_arrow(failed)])
+    write_chunk(lake.path(*staging_parts(catalog)), [failed])
     record = run_job(job, date=DAY)
     assert (record["verdict"], record["rows_out"], record["rows_rejected"]) == ("succeeded", 4, 0)
     assert set(vectors(lake)) == set("abcd")

@@ -193,8 +193,10 @@ def embed_item_batches(batches: Iterable[pd.DataFrame], encoder: Encoder, second
 
 
 def tasks_for(items: int, *, slots: int) -> int:
-    """Into how many tasks so many items go: one a slot, unless they are few or very many."""
-    return max(1, min(slots, math.ceil(items / _FEWEST_ITEMS)), math.ceil(items / _MOST_ITEMS))
+    """Into how many tasks so many items go: one a slot, fewer of few items, a multiple of the slots of very many."""
+    if items > slots * _MOST_ITEMS:
+        return slots * math.ceil(items / (slots * _MOST_ITEMS))
+    return max(1, min(slots, math.ceil(items / _FEWEST_ITEMS)))
 
 
 def with_photos(items: DataFrame, total: int, images: DataFrame) -> DataFrame:

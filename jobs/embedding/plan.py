@@ -11,11 +11,14 @@ from rich.filesize import decimal
 from jobs.core.job import JobRun
 from jobs.core.lake import Lake
 from jobs.embedding.inference import tasks_for
-from jobs.embedding.work import Work
+from jobs.embedding.work import ADDING_REASONS, Work
 from schemas import ITEM_EMBEDDINGS, ITEM_IMAGES, JOB_RUNS, MODELS
 
 # A vector's row beside the vector itself: ids, digest, weights, as Parquet holds them.
 _ROW_BYTES = 120
+# What a row adds to the merge where it takes another's place, on two cores (benchmarks/churn.py); a row that is only
+# added costs next to nothing there.
+_REPLACED_ROW_SECONDS = 0.0002
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class PastRun:
         model_version: The model that it embedded under.
         items: How many items it embedded.
         fixed_seconds: All of its wall time but that of its items: the session, finding the work, opening the model,
-            merging.
+            beginning the merge.
         item_seconds: Wall seconds of a task for an item.
         item_cpu_seconds: CPU seconds for an item; a task cannot go faster when all slots are busy.
         slots: Tasks that ran at a time.
@@ -48,22 +51,30 @@ class PastRun:
         slots = int(figures["slots"])
         item_seconds = figures["paced_seconds"] / figures["paced_items"]
         wall = (record["finished_at"] - record["started_at"]).total_seconds()
+        replaced = items - sum(int(figures.get(f"items_{reason}", 0)) for reason in ADDING_REASONS)
+        of_items = items * item_seconds / min(slots, tasks_for(items, slots=slots)) + replaced * _REPLACED_ROW_SECONDS
         return cls(
             run_id=record["run_id"],
             model_version=record["model_version"],
             items=items,
-            fixed_seconds=max(0.0, wall - items * item_seconds / min(slots, tasks_for(items, slots=slots))),
+            fixed_seconds=max(0.0, wall - of_items),
             item_seconds=item_seconds,
             item_cpu_seconds=figures["paced_cpu_seconds"] / figures["paced_items"],
             slots=slots,
         )
 
-    def predict(self, items: int, *, executors: int = 1) -> float:
-        """Wall seconds of a run over so many items, on so many machines like the one of this run."""
+    def predict(self, items: int, *, replaced: int = 0, executors: int = 1) -> float:
+        """Wall seconds of a run over so many items, on so many machines like the one of this run.
+
+        Args:
+            items: How many items it is to embed.
+            replaced: How many of them have a vector already, which the new one replaces.
+            executors: Machines, each with the slots that this run had.
+        """
         slots = self.slots * executors
         busy = min(slots, tasks_for(items, slots=slots))
         an_item = max(self.item_seconds, self.item_cpu_seconds) if busy == slots else self.item_seconds
-        return self.fixed_seconds + items * an_item / busy
+        return self.fixed_seconds + items * an_item / busy + replaced * _REPLACED_ROW_SECONDS / executors
 
 
 def last_paced_run(lake: Lake, model_version: str) -> PastRun | None:
@@ -88,21 +99,24 @@ def say_plan(job: JobRun, work: Work, *, model_version: str, executors: int | No
         "items to embed": f"{work.total:,} of {work.active_items:,} active ones" + (f": {why}" if why else ""),
         "to read": f"{decimal(photo_bytes)} of photos, {decimal(title_bytes)} of titles",
         "table grows by": f"about {decimal(round(work.total * _bytes_a_row(job.lake, model_version)))}",
-        "time": _time(work.total, last_paced_run(job.lake, model_version), executors),
+        "time": _time(work, last_paced_run(job.lake, model_version), executors),
     }
     job.console.print(f"{job.name}: plan for {job.logical_date}", style="bold", markup=False)
     for name, text in lines.items():
         job.console.print(f"  {name:<15} {text}", markup=False)
 
 
-def _time(items: int, past: PastRun | None, executors: int | None) -> str:
-    if items == 0:
+def _time(work: Work, past: PastRun | None, executors: int | None) -> str:
+    if work.total == 0:
         return "none but the session's start: no model is opened"
     if past is None:
         return "unknown: no run has embedded enough items yet to predict from"
-    told = [f"about {past.predict(items):,.0f} s as the last run was made ({past.slots} tasks at a time)"]
+    replaced = work.total - sum(work.by_reason.get(reason, 0) for reason in ADDING_REASONS)
+    seconds = past.predict(work.total, replaced=replaced)
+    told = [f"about {seconds:,.0f} s as the last run was made ({past.slots} tasks at a time)"]
     if executors is not None:
-        told.append(f"about {past.predict(items, executors=executors):,.0f} s on {executors} executors of that size")
+        seconds = past.predict(work.total, replaced=replaced, executors=executors)
+        told.append(f"about {seconds:,.0f} s on {executors} executors of that size")
     return f"{', '.join(told)}; from run {past.run_id} over {past.items:,} items under {past.model_version}"
 
 

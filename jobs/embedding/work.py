@@ -25,6 +25,8 @@ from schemas import EMBEDDING_FAILURES, ITEM_EMBEDDINGS, ITEMS, JOB_RUNS
 
 # Why an item is work: one of these.
 REASONS = ("new", "title_changed", "photo_changed", "title_and_photo_changed", "model_changed", "retry")
+# Of these, what may have no vector of the model yet, so that its vector replaces none.
+ADDING_REASONS = ("new", "model_changed", "retry")
 
 
 def stale_items(

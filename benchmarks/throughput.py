@@ -1,0 +1,159 @@
+"""How fast `embedding items` embeds, as a share of the bare model loop, and beside other engines on the same work.
+
+Every engine embeds few products, then many, and what counts is the time that the further ones took: sessions, workers
+and models that have to be opened first drop out.  The job is timed as a whole, its table work included.
+
+    python -m benchmarks.throughput --model lake/models/<version> --catalog catalog.parquet --images images.parquet
+
+Ray Data and Daft need an environment of their own: `uv venv .venv-peers`, then `uv pip install --python .venv-peers
+-r requirements/peers.txt`, then `--peers-python .venv-peers/bin/python`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+from pydantic_settings import BaseSettings
+
+from benchmarks.lakes import BenchmarkLake
+from benchmarks.table import markdown_table
+from jobs.core.options import JobOptions, OptionsError, parse_options
+from scripts.environment import ROOT, spark_environment
+
+NIGHT = dt.date(2026, 1, 1)
+JOB, BARE_LOOP = "embedding items", "PyTorch DataLoader, the bare loop"
+# How people know an engine, and its file in benchmarks/engines/.
+IN_THIS_ENVIRONMENT = {BARE_LOOP: "bare_loop", "predict_batch_udf": "predict_batch"}
+PEERS = {"Ray Data": "ray_data", "Daft": "daft_udf"}
+
+
+class Options(BaseSettings):
+    """Time the job and other engines on the same products with the same model."""
+
+    model_config = JobOptions.model_config
+
+    model: Path = Field(description="Folder of a model.")
+    catalog: Path = Field(description="Parquet of a catalog's snapshot.")
+    images: Path = Field(description="Parquet of image_uri, content.")
+    with_photo_only: bool = Field(False, description="Leave out products whose photo is not among the images.")
+    few: int = Field(4_000, ge=1, description="Products of the smaller run; the larger one has the whole catalog.")
+    rounds: int = Field(3, ge=1, description="Times that every engine is timed, in turn.")
+    peers_python: Path | None = Field(None, description="Python of an environment with Ray Data and Daft.")
+
+
+class Work:
+    """The same products in two forms: files for the engines, a lake for the job; few of them, and all.
+
+    Args:
+        options: The benchmark's options.
+        folder: Where they go.
+    """
+
+    def __init__(self, options: Options, folder: Path) -> None:
+        self._model, self._output = options.model.resolve(), folder / "vectors"
+        catalog, images = pq.read_table(options.catalog), pq.read_table(options.images)
+        kind = "inner" if options.with_photo_only else "left outer"
+        photos = images.select(["image_uri", "content"])
+        products = catalog.select(["item_id", "title", "image_uri"]).join(photos, "image_uri", join_type=kind)
+        products = products.sort_by("item_id").rename_columns(["item_id", "title", "image_uri", "photo"])
+        self.sizes = (options.few, products.num_rows)
+        self._files, self._lakes = [], []
+        for size in self.sizes:
+            part = products.slice(0, size)
+            file = folder / f"products-{size}.parquet"
+            pq.write_table(part.select(["item_id", "title", "photo"]), file, row_group_size=1024)
+            self._files.append(file)
+            self._lakes.append(self._lake(folder / str(size), catalog, part["item_id"], options))
+
+    def _lake(self, folder: Path, catalog: pa.Table, item_ids: pa.ChunkedArray, options: Options) -> Path:
+        folder.mkdir()
+        snapshot = folder / "snapshot.parquet"
+        pq.write_table(catalog.filter(pa.compute.is_in(catalog["item_id"], item_ids.combine_chunks())), snapshot)
+        lake = BenchmarkLake(folder)
+        lake.put_model(options.model)
+        lake.run_job("catalog", "ingest", f"--date={NIGHT}", f"--catalog={snapshot}", f"--images={options.images}")
+        return folder
+
+    def time_job(self) -> list[float]:
+        """Seconds of the job over few products and over all, from its session's start to its end."""
+        seconds = []
+        for folder in self._lakes:
+            copy = folder.with_name("copy")
+            shutil.copytree(folder, copy)
+            lake = BenchmarkLake(copy)
+            lake.run_job("embedding", "items", f"--date={NIGHT}")
+            record = lake.last_run(JOB)
+            shutil.rmtree(copy)
+            wall = (record["finished_at"] - record["started_at"]).total_seconds()
+            seconds.append(wall - record["seconds"]["startup"])
+        return seconds
+
+    def time_engine(self, python: str | Path, engine: str) -> list[float]:
+        """Seconds of an engine over few products and over all."""
+        command = [python, "-m", f"benchmarks.engines.{engine}", self._model, self._output, *self._files]
+        answer = subprocess.run(
+            command, cwd=ROOT, env=spark_environment(), stdout=subprocess.PIPE, text=True, check=True
+        )
+        return json.loads(answer.stdout.splitlines()[-1])
+
+
+def measure(work: Work, options: Options) -> dict[str, list[list[float]]]:
+    """Engine to its seconds over few products and over all, round by round."""
+    engines = {name: (sys.executable, engine) for name, engine in IN_THIS_ENVIRONMENT.items()}
+    if options.peers_python is not None:
+        engines |= {name: (options.peers_python.absolute(), engine) for name, engine in PEERS.items()}
+    timed: dict[str, list[list[float]]] = {name: [] for name in (JOB, *engines)}
+    for _ in range(options.rounds):
+        timed[JOB].append(work.time_job())
+        for name, engine in engines.items():
+            timed[name].append(work.time_engine(*engine))
+    return timed
+
+
+def told(timed: dict[str, list[list[float]]], sizes: tuple[int, int]) -> str:
+    """A Markdown table: products a second of each engine, and the share of the bare loop's round by round."""
+    few, many = sizes
+    rates = {name: [(many - few) / (all_ - some) for some, all_ in rounds] for name, rounds in timed.items()}
+    rows = [["", "few, s", "all, s", "products/s", "of the bare loop", "lowest to highest"]]
+    for name, rounds in timed.items():
+        shares = [rate / bare for rate, bare in zip(rates[name], rates[BARE_LOOP], strict=True)]
+        some, all_ = (median(seconds) for seconds in zip(*rounds, strict=True))
+        rows.append(
+            [
+                name,
+                f"{some:.1f}",
+                f"{all_:.1f}",
+                f"{median(rates[name]):,.0f}",
+                f"{median(shares):.2f}",
+                f"{min(shares):.2f} to {max(shares):.2f}",
+            ]
+        )
+    return markdown_table(rows)
+
+
+def main(arguments: list[str]) -> None:
+    """Time every engine, and print the table."""
+    try:
+        options = parse_options(Options, arguments)
+    except OptionsError as error:
+        sys.exit(str(error))
+    with tempfile.TemporaryDirectory() as folder:
+        work = Work(options, Path(folder))
+        print(told(measure(work, options), work.sizes))
+        few, many = work.sizes
+        print(f"\n{few:,} and {many:,} products, {options.rounds} rounds, {options.model.name}, {os.cpu_count()} cores")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -119,7 +119,8 @@ def measure(lake: Lake, options: Options) -> dict[bool, list[Timed]]:
     lake.append(ITEMS, items(ids, F.lit("0")))
     tables = {deletion_vectors: vectors_table(deletion_vectors=deletion_vectors) for deletion_vectors in (True, False)}
     for table in tables.values():
-        lake.append(table, embedded(lake.read(ITEMS), dimension=options.dimension, seed=0))
+        rows = lake.read(ITEMS).repartition(options.files)
+        lake.append(table, embedded(rows, dimension=options.dimension, seed=0))
     timed: dict[bool, list[Timed]] = {deletion_vectors: [] for deletion_vectors in tables}
     for number in range(1, options.rounds + 1):
         is_changed = F.pmod(F.xxhash64("id", F.lit(number)), F.lit(1_000_000)) < int(options.share * 1_000_000)

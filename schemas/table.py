@@ -80,6 +80,7 @@ class Column:
         nullable: False puts NOT NULL on the table.
         provenance: True for run ids and clocks: who wrote a row and when, which says nothing about its content.
             Such columns are left out when rows are compared.
+        derived: True for what follows from the row's key and its other content: rows need not be compared by it.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Column:
     comment: str
     nullable: bool = True
     provenance: bool = False
+    derived: bool = False
 
     @property
     def sql(self) -> str:
@@ -137,8 +139,8 @@ class Table:
 
     @property
     def content_columns(self) -> list[str]:
-        """Columns that carry content: neither key nor provenance."""
-        return [c.name for c in self.columns if not c.provenance and c.name not in self.key]
+        """Columns that tell whether two rows of one key hold the same: neither provenance nor derived."""
+        return [c.name for c in self.columns if not (c.provenance or c.derived or c.name in self.key)]
 
     @property
     def table_properties(self) -> dict[str, str]:

@@ -83,7 +83,7 @@ class Nights:
         self._date += dt.timedelta(days=1)
         changed = self._change_titles(round(share * self._snapshot.num_rows))
         pq.write_table(self._snapshot, self._snapshot_file)
-        self._run("catalog", "ingest", f"--catalog={self._snapshot_file}", f"--images={self._images}")
+        self._lake.ingest(self._date, self._snapshot_file, self._images)
         predicted = _PREDICTED.search(self._run("embedding", "items", "--plan"))
         self._run("embedding", "items")
         record = self._lake.last_run("embedding items")

@@ -8,12 +8,25 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 from pyspark.sql import Row, SparkSession
 
 from jobs.core.lake import Lake
 from jobs.core.session import open_session
 from schemas import JOB_RUNS, MODELS
 from scripts.environment import ROOT, spark_environment
+
+
+def repeated(catalog: pa.Table, rows: int) -> pa.Table:
+    """So many rows of a catalog, from the beginning again where it ends, under ids of their own."""
+    places = np.arange(rows)
+    ids = catalog["item_id"].cast(pa.string()).take(places % catalog.num_rows).to_pylist()
+    taken = catalog.take(places % catalog.num_rows)
+    named = [
+        f"{item}-{round_}" if round_ else item for item, round_ in zip(ids, places // catalog.num_rows, strict=True)
+    ]
+    return taken.set_column(catalog.schema.get_field_index("item_id"), "item_id", pa.array(named))
 
 
 class BenchmarkLake:
@@ -74,6 +87,10 @@ class BenchmarkLake:
         if status:
             sys.exit(f"{' '.join(command[2:])} ended with status {status}: {self._console.read_text()}")
         return self._console.read_text()
+
+    def ingest(self, date: dt.date, catalog: Path, images: Path) -> None:
+        """Ingest a snapshot of the catalog."""
+        self.run_job("catalog", "ingest", f"--date={date}", f"--catalog={catalog}", f"--images={images}")
 
     def last_run(self, job: str) -> Row:
         """The record of the last run of a job, named as `embedding items`."""

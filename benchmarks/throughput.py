@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 from pydantic_settings import BaseSettings
 
-from benchmarks.lakes import BenchmarkLake
+from benchmarks.lakes import BenchmarkLake, repeated
 from benchmarks.table import markdown_table
 from jobs.core.options import JobOptions, OptionsError, parse_options
 from scripts.environment import ROOT, spark_environment
@@ -47,7 +47,8 @@ class Options(BaseSettings):
     catalog: Path = Field(description="Parquet of a catalog's snapshot.")
     images: Path = Field(description="Parquet of image_uri, content.")
     with_photo_only: bool = Field(False, description="Leave out products whose photo is not among the images.")
-    few: int = Field(4_000, ge=1, description="Products of the smaller run; the larger one has the whole catalog.")
+    few: int = Field(4_000, ge=1, description="Products of the smaller run.")
+    many: int | None = Field(None, ge=1, description="Of the larger one, by default all; more: some come repeatedly.")
     rounds: int = Field(3, ge=1, description="Times that every engine is timed, in turn.")
     peers_python: Path | None = Field(None, description="Python of an environment with Ray Data and Daft.")
 
@@ -63,27 +64,16 @@ class Work:
     def __init__(self, options: Options, folder: Path) -> None:
         self._model, self._output = options.model.resolve(), folder / "vectors"
         catalog, images = pq.read_table(options.catalog), pq.read_table(options.images)
-        kind = "inner" if options.with_photo_only else "left outer"
-        photos = images.select(["image_uri", "content"])
-        products = catalog.select(["item_id", "title", "image_uri"]).join(photos, "image_uri", join_type=kind)
-        products = products.sort_by("item_id").rename_columns(["item_id", "title", "image_uri", "photo"])
-        self.sizes = (options.few, products.num_rows)
+        if options.with_photo_only:
+            catalog = catalog.filter(pa.compute.is_in(catalog["image_uri"], images["image_uri"].combine_chunks()))
+        catalog = repeated(catalog, options.many or catalog.num_rows)
+        self.sizes = (options.few, catalog.num_rows)
         self._files, self._lakes = [], []
         for size in self.sizes:
-            part = products.slice(0, size)
-            file = folder / f"products-{size}.parquet"
-            pq.write_table(part.select(["item_id", "title", "photo"]), file, row_group_size=1024)
-            self._files.append(file)
-            self._lakes.append(self._lake(folder / str(size), catalog, part["item_id"], options))
-
-    def _lake(self, folder: Path, catalog: pa.Table, item_ids: pa.ChunkedArray, options: Options) -> Path:
-        folder.mkdir()
-        snapshot = folder / "snapshot.parquet"
-        pq.write_table(catalog.filter(pa.compute.is_in(catalog["item_id"], item_ids.combine_chunks())), snapshot)
-        lake = BenchmarkLake(folder)
-        lake.put_model(options.model)
-        lake.run_job("catalog", "ingest", f"--date={NIGHT}", f"--catalog={snapshot}", f"--images={options.images}")
-        return folder
+            part, place = catalog.slice(0, size), folder / str(size)
+            place.mkdir()
+            self._files.append(_products(part, images, place / "products.parquet"))
+            self._lakes.append(_lake(part, options, place))
 
     def time_job(self) -> list[float]:
         """Seconds of the job over few products and over all, from its session's start to its end."""
@@ -106,6 +96,23 @@ class Work:
             command, cwd=ROOT, env=spark_environment(), stdout=subprocess.PIPE, text=True, check=True
         )
         return json.loads(answer.stdout.splitlines()[-1])
+
+
+def _products(catalog: pa.Table, images: pa.Table, file: Path) -> Path:
+    """Write what an engine reads: item_id, title, photo."""
+    photos = images.select(["image_uri", "content"]).rename_columns(["image_uri", "photo"])
+    products = catalog.select(["item_id", "title", "image_uri"]).join(photos, "image_uri", join_type="left outer")
+    pq.write_table(products.drop_columns("image_uri"), file, row_group_size=1024)
+    return file
+
+
+def _lake(catalog: pa.Table, options: Options, folder: Path) -> Path:
+    """A lake that holds the catalog and the model, and no vector yet."""
+    pq.write_table(catalog, folder / "snapshot.parquet")
+    lake = BenchmarkLake(folder)
+    lake.put_model(options.model)
+    lake.ingest(NIGHT, folder / "snapshot.parquet", options.images)
+    return folder
 
 
 def measure(work: Work, options: Options) -> dict[str, list[list[float]]]:

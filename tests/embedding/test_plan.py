@@ -36,16 +36,22 @@ def test_executors_are_asked_about_and_not_ordered():
         parse_options(job.Options, ["--date", "2026-11-01", "--executors", "8"])
 
 
+def test_a_row_that_replaces_another_costs_the_merge_more_than_one_that_is_added():
+    assert PAST.predict(10_000, replaced=10_000) == pytest.approx(PAST.predict(10_000) + 2.0)
+    assert PAST.predict(10_000, replaced=10_000, executors=4) == pytest.approx(PAST.predict(10_000, executors=4) + 0.5)
+
+
 def test_a_run_predicts_itself():
     began = dt.datetime(2026, 11, 1)
     paced = {"slots": 2.0, "paced_items": 30_000.0, "paced_seconds": 75.0, "paced_cpu_seconds": 60.0}
+    paced |= {"items_new": 29_000.0, "items_title_changed": 10_000.0, "items_retry": 1_000.0}
     record = Row(
         run_id="r", model_version="m", figures=paced, rows_out=39_990, rows_rejected=10,
         started_at=began, finished_at=began + dt.timedelta(seconds=81),
     )  # fmt: skip
     past = PastRun.of(record)
-    assert past.fixed_seconds == pytest.approx(81 - 40_000 * 0.0025 / 2)
-    assert past.predict(40_000) == pytest.approx(81)
+    assert past.fixed_seconds == pytest.approx(81 - 40_000 * 0.0025 / 2 - 10_000 * 0.0002)
+    assert past.predict(40_000, replaced=10_000) == pytest.approx(81)
 
 
 @pytest.fixture

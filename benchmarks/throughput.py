@@ -92,9 +92,9 @@ class Work:
     def time_engine(self, python: str | Path, engine: str) -> list[float]:
         """Seconds of an engine over few products and over all."""
         command = [python, "-m", f"benchmarks.engines.{engine}", self._model, self._output, *self._files]
-        answer = subprocess.run(
-            command, cwd=ROOT, env=spark_environment(), stdout=subprocess.PIPE, text=True, check=True
-        )
+        answer = subprocess.run(command, cwd=ROOT, env=spark_environment(), capture_output=True, text=True, check=False)
+        if answer.returncode:
+            sys.exit(f"{engine} ended with status {answer.returncode}:\n{answer.stderr}")
         return json.loads(answer.stdout.splitlines()[-1])
 
 

@@ -24,8 +24,10 @@ class Embed:
 
 def embed_products(model: str, file: Path, output: Path) -> None:
     """Embed a file."""
-    products = ray.data.read_parquet(str(file))
-    vectors = products.map_batches(Embed, fn_constructor_args=(model,), batch_size=BATCH_SIZE, concurrency=CORES)
+    # Of one block, as one file is by default, one actor would have all the work.
+    products = ray.data.read_parquet(str(file), override_num_blocks=4 * CORES)
+    actors = ray.data.ActorPoolStrategy(size=CORES)
+    vectors = products.map_batches(Embed, fn_constructor_args=(model,), batch_size=BATCH_SIZE, compute=actors)
     vectors.write_parquet(str(output))
 
 

@@ -115,6 +115,10 @@ class JobRun:
         """Record any further figure."""
         self._figures[name] = float(value)
 
+    def add_figure(self, name: str, value: float) -> None:
+        """Add to a figure that a run which works in parts counts part by part."""
+        self._figures[name] = self._figures.get(name, 0.0) + value
+
     def note(self, text: str) -> None:
         """Say something that a person should read, now and in the record."""
         self._notes.append(text)

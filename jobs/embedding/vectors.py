@@ -154,7 +154,7 @@ def _embed_into_staging(
     for stage in Seconds.STAGES:
         job.add_seconds(stage, spent[stage])
     for measure in (*Pace.MEASURES, *_COUNTED):
-        job.figure(measure, spent[measure])
+        job.add_figure(measure, spent[measure])
     job.figure("slots", spark.sparkContext.defaultParallelism)
 
 

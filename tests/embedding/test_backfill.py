@@ -57,6 +57,7 @@ def test_the_candidate_gets_a_vector_of_every_item_and_the_serving_model_keeps_i
     record = run_job(job, date=DAY, slice_size=2)
     assert (record["rows_in"], record["rows_out"], record["rows_rejected"]) == (5, 5, 0)
     assert (record["figures"]["items_left"], record["notes"]) == (0, [])
+    assert [record["figures"][f"image_{status}"] for status in ("ok", "missing", "broken")] == [2, 3, 0]
     assert of_model(lake, promoted_model) == serving
     encoder = Encoder.from_folder(lake.local_dir("models", candidate))
     expected = encoder.embed_items(encoder.prepare_items(["hat"], [None])).embedding[0]

@@ -43,7 +43,7 @@ def test_every_active_item_gets_the_vector_that_the_bare_model_gives(lake, run_j
 
 
 def test_a_missing_or_truncated_photo_gets_a_title_only_vector_that_says_so(lake, run_job, catalog):
-    run_job(job, date=DAY)
+    record = run_job(job, date=DAY)
     stored = vectors(lake)
     assert {i: row["image_status"] for i, row in stored.items()} == {
         "a": "ok",
@@ -51,6 +51,7 @@ def test_a_missing_or_truncated_photo_gets_a_title_only_vector_that_says_so(lake
         "c": "missing",
         "d": "broken",
     }
+    assert [record["figures"][f"image_{status}"] for status in ("ok", "missing", "broken")] == [2, 1, 1]
     assert stored["c"]["image_weight"] == stored["d"]["image_weight"] == 0
     encoder = open_encoder(lake.path("models", catalog), 1)
     title_only = encoder.embed_items(encoder.prepare_items(["black shoe"], [None])).embedding[0]

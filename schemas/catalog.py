@@ -1,4 +1,4 @@
-"""Tables of the catalog: the items of today and their photos."""
+"""Tables of the catalog: the items of today, their photos, and the items that it may never hold again."""
 
 from schemas.table import BINARY, BOOLEAN, DATE, DOUBLE, INT, LONG, STRING, Column, Table
 
@@ -42,4 +42,19 @@ ITEM_IMAGES = Table(
     ),
     key=("content_sha256",),
     checks={"readable_or_why_not": "readable = (unreadable_reason IS NULL)"},
+)
+
+FORGOTTEN_ITEMS = Table(
+    name="forgotten_items",
+    comment="Items that were taken down: ingests refuse them, and all else that the lake held of them goes.",
+    columns=(
+        Column("item_id", STRING, "The seller's identifier; nothing else of the item is kept.", nullable=False),
+        Column("reason", STRING, "Why, in the words of whoever ran the takedown.", nullable=False),
+        Column("requested_by", STRING, "Who asked for it.", nullable=False),
+        Column(
+            "forgotten_on", DATE, "Logical date of the takedown; ingests refuse the item from then on.", nullable=False
+        ),
+        Column("gone_on", DATE, "Logical date on which nothing of it was found any more; null until then."),
+    ),
+    key=("item_id",),
 )

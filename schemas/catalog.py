@@ -7,10 +7,10 @@ ITEMS = Table(
     comment="The catalog today: one row an item that any snapshot ever held, active or not.",
     columns=(
         Column("item_id", STRING, "The seller's identifier.", nullable=False),
-        Column("title", STRING, "Title as the seller wrote it, trimmed.", nullable=False),
+        Column("title", STRING, "Title as the seller wrote it, trimmed.", nullable=False, statistics=False),
         Column("category", STRING, "Category as the snapshot names it."),
         Column("price", DOUBLE, "Price in the catalog's currency."),
-        Column("image_uri", STRING, "Where the snapshot says the photo is; null without a photo."),
+        Column("image_uri", STRING, "Where the snapshot says the photo is; null without a photo.", statistics=False),
         Column("image_etag", STRING, "Version of the photo at its source; bytes are read again only when it changes."),
         Column("image_sha256", STRING, "Digest of the photo's bytes, key of item_images; null without a photo."),
         Column("content_hash", STRING, "Digest of exactly what the model reads: title.photo.", nullable=False),

@@ -80,6 +80,8 @@ class Column:
         nullable: False puts NOT NULL on the table.
         provenance: True for run ids and clocks: who wrote a row and when, which says nothing about its content.
             Such columns are left out when rows are compared.
+        statistics: False for texts that may quote a product: the least and the greatest of a file would stand in the
+            table's log, which outlives the file.
     """
 
     name: str
@@ -87,6 +89,7 @@ class Column:
     comment: str
     nullable: bool = True
     provenance: bool = False
+    statistics: bool = True
 
     @property
     def sql(self) -> str:
@@ -146,7 +149,7 @@ class Table:
         with_statistics = [
             c.name
             for c in self.columns
-            if not isinstance(c.type, _WITHOUT_STATISTICS) and c.name not in self.partitioned_by
+            if c.statistics and not isinstance(c.type, _WITHOUT_STATISTICS) and c.name not in self.partitioned_by
         ]
         return {
             "delta.enableDeletionVectors": "true",

@@ -13,7 +13,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Self
 
@@ -65,13 +65,17 @@ class Takedown:
     Args:
         job: The run.
         sought: The items.
-        retention: How old a file must be to go that others may need.
+        retention_hours: How old a file must be to go that others may need.
+
+    Attributes:
+        removed: What went, by kind.
+        left: The items of which something is left.
     """
 
-    def __init__(self, job: JobRun, sought: Sought, retention: dt.timedelta) -> None:
-        self._job, self._lake, self._sought, self._retention = job, job.lake, sought, retention
+    def __init__(self, job: JobRun, sought: Sought, retention_hours: int) -> None:
+        self._job, self._lake, self._sought, self._hours = job, job.lake, sought, retention_hours
         self.removed: Counter[str] = Counter()
-        self.left: dict[str, set[str]] = {}
+        self.left: set[str] = set()
 
     def delete_rows(self, table: Table) -> None:
         """Delete the items' rows; a measurement of judged queries stays, and lists them no more."""
@@ -86,14 +90,18 @@ class Takedown:
             self._lake.delta(table).update(where, lists)
         self.removed["rows"] += rows
 
-    def purge(self, table: Table) -> None:
-        """Remove the table's old files, as far as they are old enough, and look again."""
-        # What an item's photos were is told by files of `items` alone.
-        if table is not ITEMS or ITEM_IMAGES.name not in self.left:
-            self._lake.purge(table, retention_hours=self._retention // dt.timedelta(hours=1))
-        items = items_on_disk(self._lake, table, self._sought)
-        self.leave(table.name, items, f"old files of {table.name} that versions of the last hours may need")
-        self.removed["tables"] += not items
+    def purge(self, tables: Sequence[Table]) -> None:
+        """Remove old files of tables, as far as they are old enough, and look again."""
+        old: dict[str, set[str]] = {}
+        for table in tables:
+            # What an item's photos were is told by files of `items` alone.
+            if table is not ITEMS or ITEM_IMAGES.name not in old:
+                self._lake.purge(table, retention_hours=self._hours)
+            if items := items_on_disk(self._lake, table, self._sought):
+                old[table.name] = items
+        self.removed["tables"] += len(tables) - len(old)
+        text = f"old files of {', '.join(old)}, which versions of the last {self._hours} hours may need"
+        self._leave(set().union(*old.values()), text)
 
     def remove_sets(self, holding: dict[str, set[str]]) -> None:
         """Remove training sets, row first, and checkpoints of trainings on sets that are no more."""
@@ -109,8 +117,7 @@ class Takedown:
         for folder, items in holding.items():
             build_id = folder.rpartition("/")[2]
             if published is not None and build_id == published["build_id"]:
-                text = f"the published {build_id}, until a later build is published in its place"
-                self.leave(build_id, items, text)
+                self._leave(items, f"the published {build_id}, until the next night's build is published in its place")
                 continue
             of_build = (F.col("build_id") == build_id) & (F.col("status") != REMOVED)
             if not self._lake.read(INDEX_BUILDS).where(of_build).isEmpty():
@@ -125,12 +132,18 @@ class Takedown:
 
     def remove_unfinished(self, names: Iterable[str]) -> None:
         """Remove half-written files, unless they are so young that somebody may be writing them."""
-        limit = dt.datetime.now(dt.UTC) - self._retention
-        young = {name for name in names if self._lake.fs.modified(self._lake.path(name)) > limit}
+        young = {name for name in names if self._is_young(name)}
         self.remove_files(set(names) - young, "unfinished_files")
         if young:
             text = f"{len(young):,} unfinished files (first: {min(young)}), into which nobody can look"
-            self.leave("unfinished", set(self._sought.ids), text)
+            self._leave(set(self._sought.ids), text)
+
+    def _is_young(self, name: str) -> bool:
+        try:
+            written = self._lake.fs.modified(self._lake.path(name))
+        except FileNotFoundError:  # finished a moment ago
+            return True
+        return written > dt.datetime.now(dt.UTC) - dt.timedelta(hours=self._hours)
 
     def remove_reports(self) -> None:
         """Remove pages that show an item."""
@@ -139,10 +152,10 @@ class Takedown:
             if items_on_page(page, self._sought.ids):
                 self._remove_folder(name.rpartition("/")[0], "reports")
 
-    def leave(self, place: str, items: set[str], text: str) -> None:
-        """Note what is left of items in a place, if anything is."""
+    def _leave(self, items: set[str], text: str) -> None:
+        """Note what is left of items, if anything is."""
         if items:
-            self.left[place] = items
+            self.left |= items
             self._job.note(f"left of {len(items):,} of {len(self._sought.ids):,} items: {text}")
 
     def _remove_folder(self, folder: str, kind: str) -> None:
@@ -206,7 +219,7 @@ def run(job: JobRun, options: Options) -> None:
     with vectors_held(job):
         with job.stage("find"):
             traces = find_traces(job.spark, lake, ids)
-        takedown = Takedown(job, traces.sought, dt.timedelta(hours=options.retention_hours))
+        takedown = Takedown(job, traces.sought, options.retention_hours)
         with job.stage("rows"):
             for table in traces.tables:
                 takedown.delete_rows(table)
@@ -217,9 +230,8 @@ def run(job: JobRun, options: Options) -> None:
             takedown.remove_unfinished(traces.unfinished)
             takedown.remove_reports()
         with job.stage("purge"):
-            for table in traces.tables:
-                takedown.purge(table)
-    left = set().union(*takedown.left.values())
+            takedown.purge(traces.tables)
+    left = takedown.left
     with job.stage("record"):
         news = record_gone(job, options, ids, left)
     for kind, count in takedown.removed.items():
@@ -228,7 +240,7 @@ def run(job: JobRun, options: Options) -> None:
     job.count(rows_in=len(ids), rows_out=len(ids) - len(left))
     if left:
         job.ask_again()
-    elif not news:
+    elif not news and not takedown.removed.total():
         job.unchanged()
 
 

@@ -121,7 +121,7 @@ def find_traces(spark: SparkSession, lake: Lake, ids: Sequence[str]) -> Traces:
     tables = [table for table in TABLES if lake.exists(table)]
     items = at_once(*(partial(items_on_disk, lake, table, sought) for table in tables))
     holding = [table for table, of_table in zip(tables, items, strict=True) if of_table]
-    present = {name for folder in FOLDERS for name in files_below(lake, folder)}
+    present = {name for folder in (*FOLDERS, CHECKPOINTS) for name in files_below(lake, folder)}
     unfinished = {name for name in present if is_unfinished(name, present)}
     rows = {name for name in present - unfinished if name.endswith(".parquet")}
     return Traces(sought, holding, items_in_files(spark, lake, rows, ids), unfinished)
@@ -175,13 +175,15 @@ def files_below(lake: Lake, folder: str) -> list[str]:
 
 
 def is_unfinished(name: str, present: Collection[str]) -> bool:
-    """Whether a file below `FOLDERS` is half-written, or of a training set or build that was never finished.
+    """Whether a file is half-written, or of a training set, build or checkpoint that was never finished.
 
     Args:
         name: As `files_below` names it.
         present: All that are there.
     """
     *folders, file = name.split("/")
+    if name.startswith(f"{CHECKPOINTS}/"):
+        return f"{'/'.join(folders)}/state.json" not in present
     finished = f"{'/'.join(folders[:2])}/manifest.json"
     needs_manifest = len(folders) > 1 and not name.startswith(f"{STAGED_VECTORS}/")
     return file.startswith((".", "_")) or (needs_manifest and finished not in present)
@@ -204,8 +206,11 @@ def items_on_page(page: str, ids: Sequence[str]) -> set[str]:
 
 
 def _quoted_items(row: str, ids: Sequence[str]) -> Iterable[str]:
-    """What a rejected row says its item is; of a line in which nothing says so, all whole words that name one."""
-    said = re.search(r'"item_id": ?(?:"((?:[^"\\]|\\.)*)"|(-?\d+)(?:\.0)?[,}])', row)
+    """The items that a rejected row is about; none where nothing but an id is left of it.
+
+    A row that does not say which item is its own may be cut off or malformed: in it, every whole word counts.
+    """
+    said = re.search(r'"item_id": ?("(?:[^"\\]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*"|-?\d+(?=[.,}]))', row)
     if said is None:
         return [one for one in ids if re.search(rf"(?<![^\W_]){re.escape(one)}(?![^\W_])", row)]
-    return [json.loads(f'"{said[1]}"').strip() if said[2] is None else said[2]]
+    return [] if row == f"{{{said[0]}}}" else [str(json.loads(said[1], strict=False)).strip()]

@@ -51,6 +51,7 @@ VECTOR = np.array([0.28, 0.96], np.float32)
 MARKS = (WORD, repr(OLD_PHOTO), repr(PHOTO), repr(VECTOR.tolist()))
 RAW_MARKS = (WORD.encode(), OLD_PHOTO, PHOTO, VECTOR.tobytes())
 GONE, KEPT = "it's 1", "b"
+OF_ITEMS = (ITEMS, ITEM_EMBEDDINGS, EMBEDDING_FAILURES, QUERY_EVENTS, QUERY_ITEM_PAIRS, PHOTO_WEIGHTS)
 FOLDER_OF_MODEL = "staging/embeddings/m"
 
 
@@ -63,6 +64,7 @@ class State:
         status: Its exit status.
         marked: Files that hold a mark of the item.
         versions: Of every table but job_runs.
+        rows_of_items: Rows of the items in tables that are keyed by items.
         kept: Rows of other items by table, as text.
         files: All but those of tables.
     """
@@ -71,15 +73,16 @@ class State:
     status: int
     marked: list[str]
     versions: dict[str, int]
+    rows_of_items: int
     kept: dict[str, list[str]]
     files: set[str]
 
 
 def marked_files(lake: Lake) -> list[str]:
-    """Files that hold a mark, Parquet files decoded; the Delta logs are told apart."""
+    """Files that hold a mark, tables' logs among them; Parquet files decoded."""
     marked = []
     for path in sorted(Path(lake.path("")).rglob("*")):
-        if not path.is_file() or "_delta_log" in path.parts:
+        if not path.is_file():
             continue
         raw = path.read_bytes()
         text = str(pq.read_table(path, partitioning=None).to_pylist()) if path.suffix == ".parquet" else ""
@@ -88,10 +91,15 @@ def marked_files(lake: Lake) -> list[str]:
     return marked
 
 
+def rows_of_items(lake: Lake) -> int:
+    """Rows that are about a forgotten item."""
+    return sum(lake.read(table).where(F.col("item_id").isin(GONE, "z")).count() for table in OF_ITEMS)
+
+
 def rows_of_others(lake: Lake) -> dict[str, list[str]]:
     """Rows that name no forgotten item, or stay beside it."""
     kept = {}
-    for table in (ITEMS, ITEM_EMBEDDINGS, EMBEDDING_FAILURES, QUERY_EVENTS, QUERY_ITEM_PAIRS, PHOTO_WEIGHTS):
+    for table in OF_ITEMS:
         kept[table.name] = sorted(map(str, lake.read(table).where(~F.col("item_id").isin(GONE, "z")).collect()))
     kept[REJECTED_ROWS.name] = sorted(row["row"] for row in lake.read(REJECTED_ROWS).collect())
     kept[ITEM_IMAGES.name] = sorted(row["content_sha256"] for row in lake.read(ITEM_IMAGES).collect())
@@ -161,6 +169,7 @@ def fill_folders(lake: Lake) -> None:
         state = {"settings": {"training_set": f"{root}/training_sets/{name}"}}
         write(f"staging/training/{name}/step-1/state.json", json.dumps(state))
     write("training_sets/cut-off/train/.part-00000.parquet.0", PHOTO)
+    write("staging/training/cut-off/step-1/tensors.safetensors", VECTOR.tobytes())
     for build in ("build-serving", "build-before", "build-unjudged", "build-loose"):
         write_rows(f"indexes/{build}/shard-00000-of-00001.items.parquet", KEPT, GONE, title=["x", WORD])
         write(f"indexes/{build}/shard-00000-of-00001.faiss", VECTOR.tobytes())
@@ -186,7 +195,8 @@ def runs(spark, tmp_path_factory) -> dict[str, State]:
         tables = [table for table in ALL_TABLES if table is not JOB_RUNS]
         files = set(Path(lake.path("")).rglob("*.*")) - set(Path(lake.path("tables")).rglob("*"))
         names = {str(file.relative_to(lake.path(""))) for file in files if "leases" not in file.parts}
-        states[name] = State(record, status, marked_files(lake), lake.versions(*tables), rows_of_others(lake), names)
+        rows = rows_of_items(lake), rows_of_others(lake)
+        states[name] = State(record, status, marked_files(lake), lake.versions(*tables), *rows, names)
 
     def run(name: str, **options) -> None:
         takedown = JobRun("operations forget", job.Options(lake=lake.root, **options))
@@ -223,32 +233,29 @@ def test_before_its_takedown_the_item_is_everywhere(runs):
 
 
 def test_within_the_retention_rows_and_folders_go_and_old_files_stay(runs):
-    first, lake = runs["first"], runs["lake"]
+    first = runs["first"]
     assert (first.status, first.record["verdict"]) == (EXIT_AGAIN, "succeeded")
     assert first.kept["items"] == runs["before"].kept["items"]
     folders = {"/".join(name.split("/")[:2]) for name in first.marked if not name.startswith("tables/")}
-    assert folders == {"indexes/build-serving", "training_sets/cut-off"}
+    assert folders == {"indexes/build-serving", "training_sets/cut-off", "staging/training"}
     assert any(name.startswith("tables/items/_change_data/") for name in first.marked)
     assert first.record["figures"]["items_left"] == 2
     assert first.record["notes"][0] == "2 items are recorded: from now on ingests refuse them"
     notes = " ".join(first.record["notes"])
     for words in (
-        "old files of items ",
-        "old files of item_images ",
         "the published build-serving",
-        "1 unfinished files",
+        "2 unfinished files",
+        "item_images, items, which versions of the last 24",
     ):
         assert words in notes
-    for table in (ITEMS, ITEM_EMBEDDINGS, EMBEDDING_FAILURES, QUERY_EVENTS, QUERY_ITEM_PAIRS, PHOTO_WEIGHTS):
-        old = lake.read(table, first.versions[table.name]) if table is FORGOTTEN_ITEMS else lake.read(table)
-        assert old.where(F.col("item_id").isin(GONE, "z")).isEmpty()
+    assert (runs["before"].rows_of_items, first.rows_of_items) == (14, 0)
 
 
 def test_a_published_build_that_holds_the_item_keeps_it_pending(runs):
     serving = runs["serving"]
     assert serving.status == EXIT_AGAIN
     assert serving.record["notes"] == [
-        "left of 1 of 2 items: the published build-serving, until a later build is published in its place"
+        "left of 1 of 2 items: the published build-serving, until the next night's build is published in its place"
     ]
     assert {name.rpartition("/")[0] for name in serving.marked} == {"indexes/build-serving"}
     gone = dict(runs["lake"].read(FORGOTTEN_ITEMS).select("item_id", "gone_on").collect())
@@ -262,6 +269,7 @@ def test_in_the_end_no_file_holds_anything_of_the_item(runs):
         *(f"training_sets/held/{name}" for name in ("manifest.json", "texts.parquet", "train/part-00000.parquet")),
         *(f"staging/training/held/step-1/{name}" for name in ("state.json", "tensors.safetensors")),
         "training_sets/cut-off/train/.part-00000.parquet.0",
+        "staging/training/cut-off/step-1/tensors.safetensors",
         f"{FOLDER_OF_MODEL}/vectors-1-2.parquet",
         "reports/night-1/index.html",
         *(
@@ -274,7 +282,7 @@ def test_in_the_end_no_file_holds_anything_of_the_item(runs):
 
 def test_others_rows_and_a_shared_photo_stay_as_they_were(runs):
     before, last = runs["before"].kept, runs["last"].kept
-    for table in (ITEMS, ITEM_EMBEDDINGS, EMBEDDING_FAILURES, QUERY_EVENTS, QUERY_ITEM_PAIRS, PHOTO_WEIGHTS):
+    for table in OF_ITEMS:
         assert last[table.name] == before[table.name]
     assert last["item_images"] == sorted(hashlib.sha256(photo).hexdigest() for photo in (SHARED, OTHER))
     assert last["rejected_rows"] == ['{"item_id": "it\'s 11", "title', '{"item_id":"c"}']
@@ -331,11 +339,12 @@ def test_ingests_refuse_the_item_and_keep_its_id_alone(runs, run_job_in, tmp_pat
     assert lake.versions(ITEMS, REJECTED_ROWS, FORGOTTEN_ITEMS) == versions
 
 
-def test_while_vectors_are_written_the_item_is_recorded_and_nothing_else_is_done(lake, spark, run_job):
+def test_while_vectors_are_written_the_item_is_refused_and_nothing_else_is_done(lake, spark, run_job, tmp_path):
     class Holder:
         run_id, name, note = "another", "embedding backfill", print
 
     Holder.lake = lake
+    put_items(lake, spark, ("a", "hat", None), ("b", "shirt", None))
     row = ("a", "m", "h", [1.0, 0.0], 1.0, 0.0, 0.0, "ok", "r")
     lake.append(ITEM_EMBEDDINGS, spark.createDataFrame([row], ITEM_EMBEDDINGS.schema))
     with held_lease(Holder, lease_name("m")):
@@ -344,6 +353,12 @@ def test_while_vectors_are_written_the_item_is_recorded_and_nothing_else_is_done
     assert "item_embeddings-m: run another" in record["notes"][-1]
     assert lake.read(ITEM_EMBEDDINGS).count() == 1
     assert [tuple(row) for row in lake.read(FORGOTTEN_ITEMS).collect()] == [("a", "r", "ann", DAY, None)]
+    snapshot = tmp_path / "catalog.csv"
+    snapshot.write_text("item_id,title,category,price,image_uri\na,another hat,c,1.0,\nb,shirt,c,1.0,\n")
+    taken = run_job(ingest, date=DAY, catalog=str(snapshot))
+    # Neither changed nor departed: its rows wait for the takedown.
+    assert (taken["verdict"], taken["rows_rejected"]) == ("unchanged", 1)
+    assert {row["title"] for row in lake.read(ITEMS).where("is_active").collect()} == {"hat", "shirt"}
 
 
 def test_a_takedown_needs_a_reason_and_who_asked():
@@ -359,6 +374,8 @@ def test_a_takedown_needs_a_reason_and_who_asked():
         ('<li title="ab: a title: c">', set()),
         ("<td><code>{&#34;item_id&#34;:&#34;a&#34;,&#34;title&#34;:&#34;7&#34;}</code></td>", {"a"}),
         ("<td><code>{&#34;item_id&#34;: 7, &#34;title&#34;: &#34;a&#34;}</code></td>", {"7"}),
+        ("<td><code>{&#34;item_id&#34;:7.0,&#34;title&#34;:&#34;a&#34;}</code></td>", {"7"}),
+        ("<td><code>{&#34;item_id&#34;:&#34;a&#34;}</code></td>", set()),
         ("<td><code>7,a red dress,&#34;</code></td>", {"7", "a"}),
         ("<p>a 7</p>", set()),
     ],

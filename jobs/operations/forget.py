@@ -1,7 +1,7 @@
 """Take items down: their rows, their bytes, their vectors and whatever was made of them, wherever the lake has it.
 
-Reads:  every table whose rows name items, item_images, index_builds, training_sets; the folders below
-Writes: forgotten_items, the same tables, indexes/, training_sets/, staging/, reports/
+Reads:  every table whose rows name items, item_images, index_builds; indexes/, training_sets/, staging/, reports/
+Writes: the same, forgotten_items and training_sets
 
 Ingests refuse the items from the first step on.  What readers and writers at work may still need, old files of tables
 above all, goes after `--retention-hours`, and a published build goes once another is published: until nothing is left
@@ -176,7 +176,7 @@ def record_items(job: JobRun, options: Options) -> list[str]:
 
 
 def record_gone(job: JobRun, options: Options, ids: list[str], left: set[str]) -> int:
-    """Date the items of which nothing is left; returns of how many that is news."""
+    """Date the items of which nothing is left; returns for how many of all items that changes the record."""
     lake = job.lake
     present = lake.read(FORGOTTEN_ITEMS, lake.version(FORGOTTEN_ITEMS)).where(F.col("item_id").isin(ids))
     gone_on = F.when(F.col("item_id").isin(list(left)), F.lit(None)).otherwise(

@@ -40,7 +40,16 @@ DEFAULT_ARGS = {"retries": int(os.environ.get("MAKE_TASK_RETRIES", "2")), "retry
 
 
 class SparkJobOperator(SparkSubmitOperator):
-    """A spark-submit whose job may say, by its exit status, what is to become of the task and of all after it."""
+    """A spark-submit whose job may say, by its exit status, what is to become of the task and of all after it.
+
+    Args:
+        pause: How long a job that asks to be run again waits for it.
+        arguments: Any argument of the operator above.
+    """
+
+    def __init__(self, *, pause: timedelta = PAUSE, **arguments) -> None:
+        super().__init__(**arguments)
+        self.pause = pause
 
     def execute(self, context: Context) -> None:
         """Submit the job.  Arguments that render to nothing are left out.
@@ -60,7 +69,7 @@ class SparkJobOperator(SparkSubmitOperator):
             if status == EXIT_SKIPPED:
                 raise AirflowSkipException("the job found nothing to do; its notes in job_runs say why") from error
             if status == EXIT_AGAIN:
-                raise AirflowRescheduleException(datetime.now(UTC) + PAUSE) from error
+                raise AirflowRescheduleException(datetime.now(UTC) + self.pause) from error
             raise
 
 
@@ -72,7 +81,7 @@ def spark_job(domain: str, job: str, *, doc: str, options: Sequence[str] = DATED
         job: The file's name without `.py`; also the task's.
         doc: What the task does, in one line of Markdown.
         options: The job's command line, templated; an option that renders to nothing is left out.
-        arguments: Any further argument of an operator, a trigger rule say.
+        arguments: Any further argument of the operator, a trigger rule say, or how long it pauses.
     """
     return SparkJobOperator(
         task_id=job,

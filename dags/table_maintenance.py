@@ -1,6 +1,6 @@
-"""Let go of what the lake need not keep: vectors of models that serve no more and of items long gone, old events."""
+"""Let go of what the lake need not keep: retired models' vectors, old events, and what takedowns have left so far."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG, CronTriggerTimetable, TaskGroup
 from spark import DATE_PARAM, DEFAULT_ARGS, spark_job
@@ -14,14 +14,27 @@ with (
         start_date=datetime(2026, 1, 1, tzinfo=UTC),
         catchup=False,
         max_active_runs=1,
+        # A takedown that cannot be finished fails the run before the next one is due, so that somebody looks.
+        dagrun_timeout=timedelta(days=6),
         default_args=DEFAULT_ARGS,
         params={"date": DATE_PARAM},
         tags=["make"],
         doc_md="""
-    How long things are kept is said by the workers' environment: MAKE_RETIRE_AFTER_DAYS, MAKE_DELISTED_DAYS and
-    MAKE_QUERY_EVENT_DAYS. While something is being embedded under a model, the task fails and is tried again.
+    How long things are kept is said by the workers' environment: MAKE_RETIRE_AFTER_DAYS, MAKE_DELISTED_DAYS,
+    MAKE_QUERY_EVENT_DAYS and MAKE_RETENTION_HOURS. While something is being embedded under a model, the task fails and
+    is tried again. Takedowns are begun by hand (`operations forget`); what was too young to go by then, or published,
+    goes here.
     """,
     ) as dag,
     TaskGroup("operations"),
 ):
-    spark_job("operations", "maintain", doc="Remove old models' vectors, delisted items' vectors, and old events.")
+    maintain = spark_job(
+        "operations", "maintain", doc="Remove old models' vectors, delisted items' vectors, and old events."
+    )
+    forget = spark_job(
+        "operations",
+        "forget",
+        pause=timedelta(hours=6),
+        doc="Finish takedowns that are pending; reschedules itself until nothing is left of their items.",
+    )
+    maintain >> forget

@@ -1,6 +1,6 @@
 """What the lake holds: every table, declared once."""
 
-from schemas.catalog import ITEM_IMAGES, ITEMS
+from schemas.catalog import FORGOTTEN_ITEMS, ITEM_IMAGES, ITEMS
 from schemas.embedding import EMBEDDING_FAILURES, ITEM_EMBEDDINGS, QUERY_EMBEDDINGS
 from schemas.index import INDEX_BUILDS
 from schemas.operations import JOB_RUNS
@@ -10,6 +10,7 @@ from schemas.training import JUDGED_RESULTS, MODELS, PHOTO_WEIGHTS, TRAINING_SET
 ALL_TABLES = (
     ITEMS,
     ITEM_IMAGES,
+    FORGOTTEN_ITEMS,
     QUERY_EVENTS,
     REJECTED_ROWS,
     QUERY_ITEM_PAIRS,

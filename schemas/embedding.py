@@ -43,7 +43,7 @@ EMBEDDING_FAILURES = Table(
         Column("item_id", STRING, "The seller's identifier.", nullable=False),
         Column("model_version", STRING, "The model that failed on it.", nullable=False),
         Column("content_hash", STRING, "The content that failed.", nullable=False),
-        Column("reason", STRING, "What went wrong, as the model said it.", nullable=False),
+        Column("reason", STRING, "What went wrong, as the model said it.", nullable=False, statistics=False),
         Column("attempts", INT, "Nights that tried; one attempt a logical date.", nullable=False),
         Column("last_attempt", DATE, "Logical date of the last try.", nullable=False),
     ),

@@ -39,7 +39,12 @@ INDEX_BUILDS = Table(
         Column("index_key", STRING, "FAISS index factory string.", nullable=False),
         Column("delta_versions", VERSIONS, "Version of every table read.", nullable=False, provenance=True),
         Column("gates", GATES, "Every gate's figure, bound and verdict; null before the check."),
-        Column("status", STRING, "built, passed, failed, published or superseded.", nullable=False),
+        Column(
+            "status",
+            STRING,
+            "built, passed, failed, published, superseded or removed (its folder went with a forgotten item).",
+            nullable=False,
+        ),
         Column("hold", HOLD, "While set on the published build, nights do not publish: who, why, until when."),
         Column(
             "built_at",
@@ -52,7 +57,7 @@ INDEX_BUILDS = Table(
     ),
     key=("build_id",),
     checks={
-        "known_status": "status IN ('built', 'passed', 'failed', 'published', 'superseded')",
-        "checked_has_gates": "status = 'built' OR gates IS NOT NULL",
+        "known_status": "status IN ('built', 'passed', 'failed', 'published', 'superseded', 'removed')",
+        "checked_has_gates": "status IN ('built', 'removed') OR gates IS NOT NULL",
     },
 )

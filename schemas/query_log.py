@@ -32,7 +32,13 @@ REJECTED_ROWS = Table(
         ),
         Column("logical_date", DATE, "Logical date of the run that refused it.", nullable=False),
         Column("reason", STRING, "Why, as a short stable name.", nullable=False),
-        Column("row", STRING, "The row as it came, as JSON.", nullable=False),
+        Column(
+            "row",
+            STRING,
+            "The row as it came, as JSON; of a forgotten item its id alone.",
+            nullable=False,
+            statistics=False,
+        ),
     ),
     partitioned_by=("source", "logical_date"),
 )

@@ -81,6 +81,8 @@ class Column:
         provenance: True for run ids and clocks: who wrote a row and when, which says nothing about its content.
             Such columns are left out when rows are compared.
         derived: True for what follows from the row's key and its other content: rows need not be compared by it.
+        statistics: False for texts that may quote a product: the least and the greatest of a file would stand in the
+            table's log, which outlives the file.
     """
 
     name: str
@@ -89,6 +91,7 @@ class Column:
     nullable: bool = True
     provenance: bool = False
     derived: bool = False
+    statistics: bool = True
 
     @property
     def sql(self) -> str:
@@ -148,7 +151,7 @@ class Table:
         with_statistics = [
             c.name
             for c in self.columns
-            if not isinstance(c.type, _WITHOUT_STATISTICS) and c.name not in self.partitioned_by
+            if c.statistics and not isinstance(c.type, _WITHOUT_STATISTICS) and c.name not in self.partitioned_by
         ]
         return {
             "delta.enableDeletionVectors": "true",

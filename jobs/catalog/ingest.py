@@ -1,6 +1,6 @@
 """Bring the catalog up to a day's snapshot: items, their photos, and what was refused and why.
 
-Reads:  a full snapshot (MAKE_CATALOG), its photos (MAKE_IMAGES), items, item_images, job_runs
+Reads:  a full snapshot (MAKE_CATALOG), its photos (MAKE_IMAGES), items, item_images, forgotten_items, job_runs
 Writes: items, item_images, rejected_rows
 """
 
@@ -14,7 +14,8 @@ from pyspark.sql import functions as F
 
 from jobs.catalog.changes import CHANGES, MARKS, departures, described, transitions
 from jobs.catalog.photos import PhotoSource, new_images, open_source
-from jobs.catalog.snapshot import check_rows, read_snapshot
+from jobs.catalog.snapshot import check_rows, read_snapshot, refuse_forgotten
+from jobs.core.forgotten import forgotten_ids
 from jobs.core.frames import persisted
 from jobs.core.job import DatedOptions, JobError, JobRun, main
 from jobs.core.lake import Lake
@@ -109,7 +110,8 @@ def run(job: JobRun, options: Options) -> None:
         raise JobError(str(error)) from error
     with ExitStack() as stack:
         with job.stage("read"):
-            rows = stack.enter_context(persisted(check_rows(snapshot)))
+            rows = refuse_forgotten(check_rows(snapshot), forgotten_ids(job.lake))
+            rows = stack.enter_context(persisted(rows))
             refused = rows.where(F.col("reason").isNotNull()).select(F.lit(REFUSED).alias("source"), "reason", "row")
             accepted = rows.where(F.col("reason").isNull()).withColumn("photo", source.name_of(F.col("image_uri")))
             _count_rows(job, options, rows, refused)

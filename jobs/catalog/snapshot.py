@@ -1,9 +1,12 @@
 """A snapshot of the catalog as it came, row by row: accepted, or refused with a reason."""
 
+from collections.abc import Sequence
+
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, BinaryType, DoubleType, FloatType, MapType, StructType
 
+from jobs.core.forgotten import FORGOTTEN_ITEM, forgotten_item
 from jobs.core.job import JobError
 from jobs.core.sources import MALFORMED, identifier_of, read_source
 
@@ -62,6 +65,24 @@ def check_rows(snapshot: DataFrame) -> DataFrame:
     is_duplicate = F.col("fault").isNull() & (F.row_number().over(newest_first) > 1)
     reason = F.when(is_duplicate, "duplicate_item_id").otherwise(F.col("fault"))
     return cleaned.withColumn("reason", reason).drop("fault", "updated_at")
+
+
+def refuse_forgotten(rows: DataFrame, forgotten: Sequence[str]) -> DataFrame:
+    """`rows`, with those that name a forgotten item refused; nothing is kept of them but its id.
+
+    Args:
+        rows: What `check_rows` gives.
+        forgotten: item_id of every item that was taken down.
+    """
+    malformed = F.when(F.col("reason") == "malformed_line", F.col("row"))
+    named = forgotten_item(forgotten, item_id=F.col("item_id"), malformed=malformed)
+    redacted = F.to_json(F.struct(named.alias("item_id")))
+    return rows.withColumns(
+        {
+            "reason": F.when(named.isNotNull(), FORGOTTEN_ITEM).otherwise(F.col("reason")),
+            "row": F.when(named.isNotNull(), redacted).otherwise(F.col("row")),
+        }
+    )
 
 
 def _identifier(snapshot: DataFrame) -> Column:

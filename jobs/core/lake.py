@@ -17,14 +17,16 @@ from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import MapType
+from pyspark.sql.types import MapType, StructType
 from pyspark.storagelevel import StorageLevel
 
 from jobs.core.frames import persisted
 from schemas import REJECTED_ROWS
-from schemas.table import Table
+from schemas.table import Table, sql_path
 
 _IS_NEW = "_is_new"
+# Where Delta keeps the files of a change data feed, below the table.
+_FEED = "_change_data"
 
 
 @dataclass(frozen=True)
@@ -220,6 +222,36 @@ class Lake:
                 target = self.delta(table).alias("t")
                 target.merge(matching.distinct().alias("s"), reduce(and_, on)).whenMatchedDelete().execute()
         return count
+
+    def on_disk(self, table: Table) -> DataFrame:
+        """Every row in any file of the table, whether or not a version shows it: deleted, replaced, or of the feed.
+
+        Partition columns are missing: files do not hold them.
+        """
+        of_files = [field for field in table.schema if field.name not in table.partitioned_by]
+        folders = [self.table_uri(table)]
+        # Readers skip folders with such a name, unless they are told of it.
+        if self.fs.isdir(self.path("tables", table.name, _FEED)):
+            folders.append(f"{self.table_uri(table)}/{_FEED}")
+        files = self._spark.read.schema(StructType(of_files)).option("recursiveFileLookup", True)
+        return files.option("pathGlobFilter", "*.parquet").parquet(*folders)
+
+    def purge(self, table: Table, *, retention_hours: int) -> None:
+        """Take deleted rows out of the files that hold them, then remove files that no late version needs.
+
+        Args:
+            table: The table.
+            retention_hours: Files are kept that some version of so many hours needs, and feed files so young.  Readers
+                of such a version, and writers of files that no version has yet, go on undisturbed.
+        """
+        check = "spark.databricks.delta.retentionDurationCheck.enabled"
+        delta = self.delta(table)
+        self._spark.sql(f"REORG TABLE {sql_path(self.table_uri(table))} APPLY (PURGE)")
+        self._spark.conf.set(check, False)  # or Delta allows a week and more only
+        try:
+            delta.vacuum(retention_hours)
+        finally:
+            self._spark.conf.unset(check)
 
     def reject(self, rows: DataFrame, *, source: str, logical_date: date) -> int:
         """Record what an ingest refused; a later run for the same source and date replaces it.

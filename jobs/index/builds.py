@@ -19,6 +19,8 @@ from schemas.index import HOLD
 from schemas.table import STRING, TIMESTAMP
 
 INDEXES = "indexes"
+# The status of a build whose folder went because it held an item that was taken down.
+REMOVED = "removed"
 
 
 def published_build(lake: Lake) -> Row | None:
@@ -32,9 +34,10 @@ def find_build(lake: Lake, build_id: str) -> Row | None:
 
 
 def newest_build(lake: Lake, *, date: dt.date, model_version: str) -> Row | None:
-    """The row of the last build of that date and model."""
+    """The row of the last build of that date and model whose folder is there."""
     of_night = (F.col("logical_date") == F.lit(date)) & (F.col("model_version") == model_version)
-    return lake.read(INDEX_BUILDS).where(of_night).orderBy(F.desc("built_at")).first()
+    builds = lake.read(INDEX_BUILDS).where(of_night).where(F.col("status") != REMOVED)
+    return builds.orderBy(F.desc("built_at")).first()
 
 
 def build_of_night(lake: Lake, *, date: dt.date, build_id: str | None, model_version: str | None) -> Row:
@@ -50,7 +53,7 @@ def build_of_night(lake: Lake, *, date: dt.date, build_id: str | None, model_ver
         The published build's row when the night came to nothing new.
 
     Raises:
-        JobError: There is no such build.
+        JobError: There is no such build, or no more.
         JobSkipped: No model serves yet.
     """
     if build_id:
@@ -59,7 +62,21 @@ def build_of_night(lake: Lake, *, date: dt.date, build_id: str | None, model_ver
         build = newest_build(lake, date=date, model_version=named_model(lake, model_version)) or published_build(lake)
     if build is None:
         raise JobError(f"there is no build {build_id or f'of {date}'}: run `index build --date {date}` first")
+    refuse_removed(build)
     return build
+
+
+def refuse_removed(build: Row) -> None:
+    """Make sure that a build's folder was not taken away.
+
+    Raises:
+        JobError: It was.
+    """
+    if build["status"] == REMOVED:
+        raise JobError(
+            f"{build['build_id']} of {build['logical_date']} is no more: it held an item that `operations forget` took "
+            "down. Name another build, or run `index build` for one without the item"
+        )
 
 
 def verify_servable(lake: Lake, build: Row) -> None:

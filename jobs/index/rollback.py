@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 
 from jobs.core.job import JobError, JobOptions, JobRun, main
 from jobs.core.lake import Lake
-from jobs.index.builds import find_build, published_build, switch_published, verify_servable
+from jobs.index.builds import find_build, published_build, refuse_removed, switch_published, verify_servable
 from jobs.index.manifest import BuildIntegrityError
 from schemas import INDEX_BUILDS
 
@@ -60,6 +60,8 @@ def run(job: JobRun, options: Options) -> None:
 
 def _named(lake: Lake, build_id: str) -> Row:
     build = find_build(lake, build_id)
+    if build is not None:
+        refuse_removed(build)
     if build is None or build["status"] not in ("superseded", "passed"):
         state = "not in index_builds" if build is None else build["status"]
         raise JobError(f"{build_id} is {state}: expected a build that passed its gates and is not published now")

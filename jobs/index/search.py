@@ -18,7 +18,7 @@ from rich.table import Table
 
 from jobs.core.job import JobError, JobOptions, JobRun, main
 from jobs.core.lake import Lake
-from jobs.index.builds import INDEXES
+from jobs.index.builds import INDEXES, find_build, refuse_removed
 from jobs.index.manifest import BuildIntegrityError
 from jobs.index.searcher import Neighbours, Searcher
 from models.encoder import Encoder
@@ -58,6 +58,9 @@ def open_build(lake: Lake, build_id: str | None) -> tuple[Searcher, Encoder]:
     try:
         searcher = Searcher.open(f"{indexes}/{build_id}") if build_id else Searcher.published(indexes)
     except BuildIntegrityError as error:
+        build = find_build(lake, build_id) if build_id else None
+        if build is not None:
+            refuse_removed(build)
         raise JobError(f"{build_id or 'the published build'} cannot be searched: {error}") from error
     return searcher, query_encoder(lake, searcher)
 

@@ -1,6 +1,6 @@
 """Clean the query log of a date, or of a range of dates, into query_events.
 
-Reads:  the log (Parquet, CSV, JSON lines or Delta), items, query_events of other dates
+Reads:  the log (Parquet, CSV, JSON lines or Delta), items, forgotten_items, query_events of other dates
 Writes: query_events, rejected_rows
 
 A run owns the events dated `--start` to `--end`, UTC.  The source must hold those dates whole: a run replaces them.
@@ -12,6 +12,7 @@ same tables.
 """
 
 import datetime as dt
+from collections.abc import Sequence
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -19,6 +20,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.storagelevel import StorageLevel
 
+from jobs.core.forgotten import FORGOTTEN_ITEM, forgotten_ids, forgotten_item
 from jobs.core.job import DatedOptions, JobRun, main
 from jobs.core.sources import MALFORMED, identifier_of, read_source, timestamp_of
 from jobs.query_log.normalize import normalize_query
@@ -108,24 +110,35 @@ def rows_of_run(events: DataFrame, *, first: dt.date, last: dt.date, horizon: dt
 
 
 def judge_rows(
-    events: DataFrame, items: DataFrame, *, horizon: dt.date, robot_events: int, max_query_chars: int
+    events: DataFrame,
+    items: DataFrame,
+    *,
+    forgotten: Sequence[str],
+    horizon: dt.date,
+    robot_events: int,
+    max_query_chars: int,
 ) -> DataFrame:
     """Say of every row why it is refused, were it the only delivery of its event.
 
     Args:
         events: As `parse_events` gives them.
         items: item_id; one row an item that the catalog ever held.
+        forgotten: item_id of every item that was taken down.
         horizon: What is dated later has a clock that runs ahead.
         robot_events: The most events that a session of a person has on one date.
         max_query_chars: The longest query, in characters.
 
     Returns:
-        `events` with `reason`, null for a good row.
+        `events` with `reason`, null for a good row; item_id is the forgotten item where a line names one.
     """
+    malformed = F.col(f"source.{MALFORMED}")
+    taken_down = forgotten_item(forgotten, item_id=F.col("item_id"), malformed=malformed)
+    events = events.withColumn("taken_down", taken_down)
     session = Window.partitionBy("session_id", "event_date")
     query = F.col("query")
     refusals: dict[str, Column] = {
-        "malformed_line": F.col(f"source.{MALFORMED}").isNotNull(),
+        FORGOTTEN_ITEM: F.col("taken_down").isNotNull(),
+        "malformed_line": malformed.isNotNull(),
         "missing_event_id": F.col("event_id").isNull(),
         "bad_timestamp": F.col("event_ts").isNull(),
         "future_clock": F.col("event_date") > F.lit(horizon),
@@ -141,7 +154,9 @@ def judge_rows(
     reason = F.coalesce(*(F.when(refused, F.lit(name)) for name, refused in refusals.items()))
     known = items.select("item_id", F.lit(True).alias("is_known_item"))
     return (
-        events.join(known, on="item_id", how="left").withColumn("reason", reason).drop("is_known_item", "bad_position")
+        events.join(known, on="item_id", how="left")
+        .withColumns({"reason": reason, "item_id": F.coalesce("taken_down", "item_id")})
+        .drop("is_known_item", "bad_position", "taken_down")
     )
 
 
@@ -175,10 +190,14 @@ def refuse_repeats(judged: DataFrame, ids_of_other_dates: DataFrame) -> DataFram
 
 
 def refused_rows(cleaned: DataFrame, *, logical_date: dt.date) -> DataFrame:
-    """The refused rows as rejected_rows holds them, each under the date that owns it."""
+    """The refused rows as rejected_rows holds them, each under the date that owns it.
+
+    Of a row that names a forgotten item nothing is kept but the item's id.
+    """
+    row = F.when(F.col("reason") == FORGOTTEN_ITEM, F.to_json(F.struct("item_id"))).otherwise(F.to_json("source"))
     owner = F.least(F.coalesce(F.col("event_date"), F.lit(logical_date)), F.lit(logical_date))
     return cleaned.where(F.col("reason").isNotNull()).select(
-        F.lit(SOURCE).alias("source"), owner.alias("logical_date"), "reason", F.to_json("source").alias("row")
+        F.lit(SOURCE).alias("source"), owner.alias("logical_date"), "reason", row.alias("row")
     )
 
 
@@ -193,6 +212,7 @@ def run(job: JobRun, options: Options) -> None:
     judged = judge_rows(
         events,
         job.lake.read(ITEMS),
+        forgotten=forgotten_ids(job.lake),
         horizon=horizon,
         robot_events=options.robot_events,
         max_query_chars=options.max_query_chars,

@@ -97,8 +97,9 @@ def test_without_a_new_model_a_backfill_publishes_nothing(submissions):
 
 def test_maintenance_is_told_its_day(submissions):
     state, tasks = states_of(table_maintenance)
-    assert (state, tasks) == ("success", {"operations.maintain": "success"})
-    assert submissions.arguments_of("operations/maintain") == ["--date=2026-11-20"]
+    assert (state, tasks) == ("success", {"operations.maintain": "success", "operations.forget": "success"})
+    for job in ("operations/maintain", "operations/forget"):
+        assert submissions.arguments_of(job) == ["--date=2026-11-20"]
 
 
 def test_a_run_without_a_logical_date_takes_the_date_parameter(submissions):

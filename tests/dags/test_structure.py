@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import model_backfill
 import pytest
 import table_maintenance
 from airflow.sdk import DAG, CronDataIntervalTimetable, CronTriggerTimetable, TriggerRule
-from spark import JOBS, PROMOTED_MODEL, SparkJobOperator
+from spark import JOBS, PAUSE, PROMOTED_MODEL, SparkJobOperator
 
 ROOT = Path(__file__).resolve().parents[2]
 ALL_DAGS = [catalog_nightly.dag, make_training.dag, model_backfill.dag, table_maintenance.dag]
@@ -27,7 +28,7 @@ NIGHT = [
     "operations.report",
 ]
 BACKFILL = ["embedding.backfill", "embedding.queries", "index.build", "index.check", "index.publish"]
-MAINTENANCE = ["operations.maintain"]
+MAINTENANCE = ["operations.maintain", "operations.forget"]
 TRAINING = [
     "catalog.ingest",
     "query_log.ingest",
@@ -98,6 +99,14 @@ def test_maintenance_runs_once_a_week_for_the_day_itself():
     assert isinstance(dag.timetable, CronTriggerTimetable)
     assert dag.timetable.expression.split()[2:] == ["*", "*", "0"]
     assert (dag.catchup, dag.max_active_runs) == (False, 1)
+
+
+def test_a_pending_takedown_is_asked_after_every_few_hours_and_ends_before_the_next_maintenance():
+    dag = table_maintenance.dag
+    assert dag.get_task("operations.forget").pause == timedelta(hours=6)
+    assert dag.dagrun_timeout < timedelta(weeks=1)
+    others = [job for module in ALL_DAGS for job in jobs_of(module) if job.task_id != "operations.forget"]
+    assert {job.pause for job in others} == {PAUSE}
 
 
 def test_the_report_is_written_whatever_became_of_the_night():

@@ -72,7 +72,8 @@ def embed_catalog(job: JobRun, model_version: str, *, batch_size: int) -> Iterat
     lake, spark = job.lake, job.spark
     encoder = {"model_uri": lake.path("models", model_version), "threads": threads_per_task(spark)}
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", batch_size)
-    candidates = with_photos(lake.read(ITEMS).where("is_active"), lake.read(ITEM_IMAGES))
+    active = lake.read(ITEMS).where("is_active")
+    candidates = with_photos(active, active.count(), lake.read(ITEM_IMAGES))
     items = candidates.mapInPandas(lambda batches: embed_partition(batches, **encoder), _EMBEDDED)
     items = items.persist(StorageLevel.DISK_ONLY)
     try:

@@ -27,9 +27,10 @@ from pydantic_settings import BaseSettings
 from benchmarks.bm25 import BM25, reciprocal_ranks, standard_scores
 from benchmarks.cells import CELLS, FULL, Cell
 from benchmarks.judged import Catalog, HeldOutQuery, read_catalog, read_held_out, read_judged
+from benchmarks.options import read_options
 from benchmarks.results import Results, Run
 from benchmarks.table import write_table
-from jobs.core.options import CommaSeparated, JobOptions, OptionsError, parse_options
+from jobs.core.options import CommaSeparated, JobOptions
 from jobs.training.slices import JudgedQuery
 from models.encoder import Encoder
 from models.make.configuration_make import PRESETS
@@ -197,10 +198,7 @@ def scores_of(encoder: Encoder, vectors: np.ndarray) -> Score:
 
 def main(arguments: list[str]) -> None:
     """Run what is not finished yet, seed by seed, then write the table."""
-    try:
-        options = parse_options(Options, arguments)
-    except OptionsError as error:
-        sys.exit(str(error))
+    options = read_options(Options, arguments)
     results = Results(options.results / f"equal_{options.bound}", asked=what_decides(options))
     if FULL not in options.cells and not results.of_cell(FULL):
         sys.exit(

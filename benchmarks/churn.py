@@ -24,8 +24,9 @@ from pydantic import Field
 from pydantic_settings import BaseSettings
 
 from benchmarks.lakes import BenchmarkLake
+from benchmarks.options import read_options
 from benchmarks.table import markdown_table
-from jobs.core.options import CommaSeparated, JobOptions, OptionsError, parse_options
+from jobs.core.options import CommaSeparated, JobOptions
 
 FIRST_NIGHT = dt.date(2026, 1, 1)
 _PREDICTED = re.compile(r"about ([\d,]+) s as the last run was made")
@@ -134,10 +135,7 @@ def told(nights: list[Night]) -> str:
 
 def main(arguments: list[str]) -> None:
     """Embed everything, then night after night, and print the table."""
-    try:
-        options = parse_options(Options, arguments)
-    except OptionsError as error:
-        sys.exit(str(error))
+    options = read_options(Options, arguments)
     with tempfile.TemporaryDirectory() as folder:
         nights = Nights(options, Path(folder))
         print(told([nights.run(share) for share in (0.0, *options.shares)]))

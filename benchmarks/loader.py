@@ -26,7 +26,8 @@ import torch
 from pydantic import Field
 from pydantic_settings import BaseSettings
 
-from jobs.core.options import JobOptions, OptionsError, parse_options
+from benchmarks.options import read_options
+from jobs.core.options import JobOptions
 from models.make.objectives import TrainingBatch
 from models.training.computation import keep_freed_memory
 from models.training.data import TrainingData
@@ -189,10 +190,7 @@ def measure(options: Options, output: Path) -> dict[str, np.ndarray]:
 
 def main(arguments: list[str]) -> None:
     """Measure, and print medians and ratios."""
-    try:
-        options = parse_options(Options, arguments)
-    except OptionsError as error:
-        sys.exit(str(error))
+    options = read_options(Options, arguments)
     with tempfile.TemporaryDirectory() as output:
         timed = measure(options, Path(output))
     print(f"{options.batch_size} products a step, {options.rounds} blocks of {options.steps} steps a source; medians")

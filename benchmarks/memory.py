@@ -20,8 +20,9 @@ from pydantic import Field
 from pydantic_settings import BaseSettings
 
 from benchmarks.lakes import BenchmarkLake, repeated
+from benchmarks.options import read_options
 from benchmarks.table import markdown_table
-from jobs.core.options import CommaSeparated, JobOptions, OptionsError, parse_options
+from jobs.core.options import CommaSeparated, JobOptions
 
 NIGHT = dt.date(2026, 1, 1)
 _SECONDS_BETWEEN_LOOKS = 0.2
@@ -89,10 +90,7 @@ def peak_of(options: Options, size: int, folder: Path) -> int:
 
 def main(arguments: list[str]) -> None:
     """Embed catalog after catalog, and print the table."""
-    try:
-        options = parse_options(Options, arguments)
-    except OptionsError as error:
-        sys.exit(str(error))
+    options = read_options(Options, arguments)
     rows = [["products", "peak of a Python worker, MiB"]]
     for size in options.sizes:
         with tempfile.TemporaryDirectory() as folder:

@@ -21,7 +21,8 @@ from pydantic import Field
 from pydantic_settings import BaseSettings
 
 from benchmarks.judged import read_catalog
-from jobs.core.options import CommaSeparated, JobOptions, OptionsError, parse_options
+from benchmarks.options import read_options
+from jobs.core.options import CommaSeparated, JobOptions
 from models.encoder import Encoder, ItemVectors
 
 LABELS = Path(__file__).parent / "labels" / "products.csv"
@@ -101,10 +102,7 @@ def embed_labelled(options: Options, labels: dict[str, tuple[str, str]]) -> list
 
 def main(arguments: list[str]) -> None:
     """Print the areas under the curve and the mean weights."""
-    try:
-        options = parse_options(Options, arguments)
-    except OptionsError as error:
-        sys.exit(str(error))
+    options = read_options(Options, arguments)
     labels = read_labels()
     vectors = embed_labelled(options, labels)
     photo, title = (np.array(column) for column in zip(*labels.values(), strict=True))

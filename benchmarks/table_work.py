@@ -27,11 +27,12 @@ from pyspark.sql import functions as F
 from rich.filesize import decimal
 
 from benchmarks.lakes import BenchmarkLake
+from benchmarks.options import read_options
 from benchmarks.table import markdown_table
 from jobs.catalog.changes import content_hash
 from jobs.core.frames import persisted
 from jobs.core.lake import Lake
-from jobs.core.options import JobOptions, OptionsError, parse_options
+from jobs.core.options import JobOptions
 from jobs.embedding.work import stale_items
 from schemas import ITEM_EMBEDDINGS, ITEMS
 from schemas.table import Table
@@ -171,10 +172,7 @@ def told(timed: dict[bool, list[Timed]]) -> str:
 
 def main(arguments: list[str]) -> None:
     """Fill the tables, change them, and print medians."""
-    try:
-        options = parse_options(Options, arguments)
-    except OptionsError as error:
-        sys.exit(str(error))
+    options = read_options(Options, arguments)
     with tempfile.TemporaryDirectory() as folder:
         _, lake = BenchmarkLake(Path(folder)).open()
         print(told(measure(lake, options)))

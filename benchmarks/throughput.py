@@ -27,8 +27,9 @@ from pydantic import Field
 from pydantic_settings import BaseSettings
 
 from benchmarks.lakes import BenchmarkLake, repeated
+from benchmarks.options import read_options
 from benchmarks.table import markdown_table
-from jobs.core.options import JobOptions, OptionsError, parse_options
+from jobs.core.options import JobOptions
 from scripts.environment import ROOT, spark_environment
 
 NIGHT = dt.date(2026, 1, 1)
@@ -154,10 +155,7 @@ def told(timed: dict[str, list[list[float]]], sizes: tuple[int, int]) -> str:
 
 def main(arguments: list[str]) -> None:
     """Time every engine, and print the table."""
-    try:
-        options = parse_options(Options, arguments)
-    except OptionsError as error:
-        sys.exit(str(error))
+    options = read_options(Options, arguments)
     with tempfile.TemporaryDirectory() as folder:
         work = Work(options, Path(folder))
         print(told(measure(work, options), work.sizes))

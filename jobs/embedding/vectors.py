@@ -195,8 +195,9 @@ def _merge(
     """Bring staged vectors and failures of these rows into their tables."""
     lake, of_model, key = job.lake, {"model_version": model_version}, rows.select(STAGED_KEY)
     vectors = read_staged(job.spark, lake, model_version, Staged.VECTORS).join(key, on=STAGED_KEY, how="left_semi")
-    failures = _failures(job, options, vectors, key, model_version)
-    failed = failures.count() if staged_rows(lake, model_version, Staged.FAILURES) else 0
+    any_failed = staged_rows(lake, model_version, Staged.FAILURES) > 0
+    failures = _failures(job, options, vectors, key, model_version) if any_failed else None
+    failed = failures.count() if failures is not None else 0
     if failed > options.max_failed_share * total:
         first = failures.orderBy("item_id").first()
         raise JobError(

@@ -81,7 +81,7 @@ def test_a_killed_run_goes_on_and_the_table_says_what_the_queries_say(inputs, tm
 
 
 def test_cells_of_other_defaults_are_not_taken_for_finished(inputs, tmp_path, monkeypatch):
-    options = ablations.parse_options(ablations.Options, command(inputs, tmp_path, "--products", "96"))
+    options = ablations.read_options(ablations.Options, command(inputs, tmp_path, "--products", "96"))
     before = ablations.what_decides(options)
     monkeypatch.setitem(ablations.PRESETS["tiny"], "gate_heads", 2)
     after = ablations.what_decides(options)
@@ -103,7 +103,7 @@ def test_options_that_do_not_fit_are_refused_before_anything_is_read(inputs, tmp
 
 
 def test_every_cell_differs_from_the_others_in_a_model_that_can_be_built(inputs, tmp_path):
-    options = ablations.parse_options(ablations.Options, command(inputs, tmp_path, "--products", "96"))
+    options = ablations.read_options(ablations.Options, command(inputs, tmp_path, "--products", "96"))
     told = []
     for cell in ablations.CELLS:
         settings = options.training(cell, 0, output=tmp_path, checkpoint_folder=tmp_path)

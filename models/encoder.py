@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -148,8 +148,7 @@ class Encoder:
     def _embed_items(self, items: PreparedItems, rows: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         states = self._item_states(items, rows)
         full = self.model.fuse(states)
-        bare = self.model.fuse(replace(states, has_image=torch.zeros_like(states.has_image)))
-        cosine = (full.embedding * bare.embedding).sum(dim=-1)
+        cosine = (full.embedding * self.model.without_photo(states, full)).sum(dim=-1)
         effect = torch.where(states.has_image, 1.0 - cosine, 0.0)
         return full.embedding.cpu().numpy(), full.weights.float().cpu().numpy(), effect.cpu().numpy()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
@@ -295,8 +295,19 @@ class MakeModel(PreTrainedModel):
         """Modal Adaptation and the projection into the served space."""
         return self._fuse(states).first(self.config.embedding_dim)
 
+    def without_photo(self, states: ItemStates, output: ItemOutput) -> Tensor:
+        """(batch, embedding_dim): the vectors that the same products would have without photo.
+
+        Args:
+            states: of the products.
+            output: what `fuse` made of them.
+        """
+        if self.config.cross_attention or self.config.fusion in ("concat", "single_stream"):
+            return self.fuse(replace(states, has_image=torch.zeros_like(states.has_image))).embedding
+        return output.title_embedding  # whose weight would be 1
+
     def _fuse(self, states: ItemStates) -> ItemOutput:
-        """The same in the space that is trained."""
+        """The same as `fuse` in the space that is trained."""
         adapted = self.modal_adaptation(states.title, states.title_mask, states.image, states.has_image)
         if self.config.cross_attention:  # t and v have read each other: pool what each modality says by itself
             title = self.modal_adaptation.pool_title(states.title, states.title_mask)

@@ -94,6 +94,15 @@ def test_a_photo_that_is_there_changes_the_vector(ablation):
 
 
 @pytest.mark.parametrize("ablation", ABLATIONS)
+def test_vectors_without_photo_are_those_of_products_that_have_none(ablation):
+    model, batch = made(**ABLATIONS[ablation])
+    states = model.item_states(**item_arguments(batch))
+    told = model.without_photo(states, model.fuse(states))
+    expected = model.encode_items(**{**item_arguments(batch), "has_image": torch.zeros(6, dtype=torch.bool)}).embedding
+    torch.testing.assert_close(told, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
 @pytest.mark.parametrize("photos", ["none", "some", "all"])
 def test_gradients_are_finite_and_reach_every_weight(ablation, photos):
     model, batch = made(**ABLATIONS[ablation])

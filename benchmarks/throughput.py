@@ -1,7 +1,8 @@
 """How fast `embedding items` embeds, as a share of the bare model loop, and beside other engines on the same work.
 
 Every engine embeds few products, then many, and what counts is the time that the further ones took: sessions, workers
-and models that have to be opened first drop out.  The job is timed as a whole, its table work included.
+and models that have to be opened first drop out.  The job is timed as a whole, its table work included.  All begin
+cold, each time in a process of their own.
 
     python -m benchmarks.throughput --model lake/models/<version> --catalog catalog.parquet --images images.parquet
 
@@ -12,7 +13,6 @@ Ray Data and Daft need an environment of their own: `uv venv .venv-peers`, then 
 from __future__ import annotations
 
 import datetime as dt
-import json
 import os
 import shutil
 import subprocess
@@ -94,11 +94,15 @@ class Work:
 
     def time_engine(self, python: str | Path, engine: str) -> list[float]:
         """Seconds of an engine over few products and over all."""
-        command = [python, "-m", f"benchmarks.engines.{engine}", self._model, self._output, *self._files]
+        return [self._time_engine(python, engine, file) for file in self._files]
+
+    def _time_engine(self, python: str | Path, engine: str, file: Path) -> float:
+        command = [python, "-m", f"benchmarks.engines.{engine}", self._model, self._output, file]
         answer = subprocess.run(command, cwd=ROOT, env=spark_environment(), capture_output=True, text=True, check=False)
         if answer.returncode:
             sys.exit(f"{engine} ended with status {answer.returncode}:\n{answer.stderr}")
-        return json.loads(answer.stdout.splitlines()[-1])
+        shutil.rmtree(self._output)
+        return float(answer.stdout.splitlines()[-1])
 
 
 def _products(catalog: pa.Table, images: pa.Table, file: Path) -> Path:

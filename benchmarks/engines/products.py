@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -32,19 +30,15 @@ def embed(encoder: Encoder, titles: Sequence[str], photos: Sequence[bytes | None
 
 
 def time_engine(embed_products: Callable[[str, Path, Path], None]) -> None:
-    """Time an engine as its command line says: a model's folder, an output folder, then files of products.
+    """Time an engine as its command line says: a model's folder, an output folder and a file of products.
 
-    The first file is embedded once without being timed.  Prints a JSON list: the seconds that each file took.
+    Prints the seconds that the file took.
 
     Args:
         embed_products: Model folder, file of products (item_id, title, photo) and a folder for their vectors.
     """
-    model, output, *files = sys.argv[1:]
-    seconds = []
-    for file in (files[0], *files):
-        shutil.rmtree(output, ignore_errors=True)
-        Path(output).mkdir(parents=True)
-        began = time.perf_counter()
-        embed_products(model, Path(file), Path(output))
-        seconds.append(time.perf_counter() - began)
-    print(json.dumps(seconds[1:]))
+    model, output, file = sys.argv[1:]
+    Path(output).mkdir(parents=True)
+    began = time.perf_counter()
+    embed_products(model, Path(file), Path(output))
+    print(time.perf_counter() - began)

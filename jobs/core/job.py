@@ -133,7 +133,7 @@ class JobRun:
         self._is_finished = False
 
     def leave_no_record(self) -> None:
-        """The run only looked: neither `job_runs` nor its last line is to say that the job was done."""
+        """The run only looks: neither `job_runs` nor a last line is to say that the job was done."""
         self._is_recorded = False
 
     def unchanged(self) -> None:
@@ -166,7 +166,7 @@ class JobRun:
             traceback.print_exc()
         if self._is_recorded:
             self._record()
-        if self._is_recorded or self._verdict == "failed":
+        if self._is_recorded or self._verdict in ("failed", "skipped"):
             self._print_line()
         done = 0 if self._is_finished else EXIT_AGAIN
         return {"failed": 1, "skipped": EXIT_SKIPPED}.get(self._verdict, done)

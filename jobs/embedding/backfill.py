@@ -48,6 +48,8 @@ def candidate_model(lake: Lake) -> str:
 
 def run(job: JobRun, options: Options) -> None:
     """Slice after slice, until nothing is left or the time is over; or only say what that would be."""
+    if options.plan:
+        job.leave_no_record()
     lake = job.lake
     model_version = options.model_version or candidate_model(lake)
     find_model(lake, model_version)

@@ -30,6 +30,8 @@ class Options(EmbeddingOptions):
 
 def run(job: JobRun, options: Options) -> None:
     """Find the work, embed it into staging, merge, forget the staging; or only say what that would be."""
+    if options.plan:
+        job.leave_no_record()
     lake = job.lake
     model_version = named_model(lake, options.model_version)
     job.resolve(model_version=model_version)

@@ -11,7 +11,7 @@ from rich.filesize import decimal
 from jobs.core.job import JobRun
 from jobs.core.lake import Lake
 from jobs.embedding.inference import tasks_for
-from jobs.embedding.work import ADDING_REASONS, Work
+from jobs.embedding.work import REASONS, Work, replaced_vectors
 from schemas import ITEM_EMBEDDINGS, ITEM_IMAGES, JOB_RUNS, MODELS
 
 # A vector's row beside the vector itself: ids, digest, weights, as Parquet holds them.
@@ -51,7 +51,7 @@ class PastRun:
         slots = int(figures["slots"])
         item_seconds = figures["paced_seconds"] / figures["paced_items"]
         wall = (record["finished_at"] - record["started_at"]).total_seconds()
-        replaced = items - sum(int(figures.get(f"items_{reason}", 0)) for reason in ADDING_REASONS)
+        replaced = replaced_vectors({reason: figures.get(f"items_{reason}", 0) for reason in REASONS})
         of_items = items * item_seconds / min(slots, tasks_for(items, slots=slots)) + replaced * _REPLACED_ROW_SECONDS
         return cls(
             run_id=record["run_id"],
@@ -63,7 +63,7 @@ class PastRun:
             slots=slots,
         )
 
-    def predict(self, items: int, *, replaced: int = 0, executors: int = 1) -> float:
+    def predict(self, items: int, *, replaced: float = 0, executors: int = 1) -> float:
         """Wall seconds of a run over so many items, on so many machines like the one of this run.
 
         Args:
@@ -91,7 +91,6 @@ def last_paced_run(lake: Lake, model_version: str) -> PastRun | None:
 
 def say_plan(job: JobRun, work: Work, *, model_version: str, executors: int | None) -> None:
     """Print what there is to embed and why, and what it would read, take and add."""
-    job.leave_no_record()
     why = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in work.by_reason.items())
     photo_bytes, title_bytes = _bytes_to_read(job.lake, work)
     lines = {
@@ -111,7 +110,7 @@ def _time(work: Work, past: PastRun | None, executors: int | None) -> str:
         return "none but the session's start: no model is opened"
     if past is None:
         return "unknown: no run has embedded enough items yet to predict from"
-    replaced = work.total - sum(work.by_reason.get(reason, 0) for reason in ADDING_REASONS)
+    replaced = replaced_vectors(work.by_reason)
     seconds = past.predict(work.total, replaced=replaced)
     told = [f"about {seconds:,.0f} s as the last run was made ({past.slots} tasks at a time)"]
     if executors is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial, reduce
@@ -26,7 +26,12 @@ from schemas import EMBEDDING_FAILURES, ITEM_EMBEDDINGS, ITEMS, JOB_RUNS
 # Why an item is work: one of these.
 REASONS = ("new", "title_changed", "photo_changed", "title_and_photo_changed", "model_changed", "retry")
 # Of these, what may have no vector of the model yet, so that its vector replaces none.
-ADDING_REASONS = ("new", "model_changed", "retry")
+_ADDING_REASONS = ("new", "model_changed", "retry")
+
+
+def replaced_vectors(by_reason: Mapping[str, float]) -> float:
+    """How many of the items that are work have a vector of the model already, by how many there are for each reason."""
+    return sum(count for reason, count in by_reason.items() if reason not in _ADDING_REASONS)
 
 
 def stale_items(

@@ -37,6 +37,11 @@ class JobProcess:
         command = [sys.executable, "-m", "jobs", *arguments]
         self._process = psutil.Popen(command, env=environment, cwd=ROOT, start_new_session=True)
 
+    @property
+    def pid(self) -> int:
+        """The driver's process number."""
+        return self._process.pid
+
     def wait_until(self, reached: Callable[[], bool]) -> None:
         """Wait until `reached`, which is asked again and again, for points of a run are short."""
         deadline = time.monotonic() + _DEADLINE_S

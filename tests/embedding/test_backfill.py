@@ -4,7 +4,6 @@ import datetime as dt
 
 import numpy as np
 import pytest
-import torch
 from pyspark.sql import functions as F
 
 from jobs.core.lease import held_lease
@@ -13,9 +12,9 @@ from jobs.embedding import backfill as job
 from jobs.embedding import items as nightly
 from jobs.embedding.vectors import lease_name
 from models.encoder import Encoder
-from models.training.checkpoint import load_model_folder, save_model_folder
-from schemas import INDEX_BUILDS, ITEM_EMBEDDINGS, MODELS
+from schemas import INDEX_BUILDS, ITEM_EMBEDDINGS
 from tests.embedding.products import DAY, NEXT_DAY, put_items
+from tests.lakes import put_candidate
 from tests.photos import jpeg
 
 TITLES = {"a": "red dress", "b": "blue shirt", "c": "hat", "d": "shoe", "e": "bag"}
@@ -27,21 +26,14 @@ def of_model(lake, version: str) -> dict[str, list[float]]:
 
 
 @pytest.fixture
-def candidate(lake, spark, promoted_model, model_folder, tmp_path) -> str:
+def candidate(lake, spark, promoted_model, tmp_path) -> str:
     """Five items; `promoted_model` serves, and this model was promoted after it."""
     put_items(lake, spark, *((item, title, jpeg("red") if item < "c" else None) for item, title in TITLES.items()))
-    loaded = load_model_folder(model_folder)
-    with torch.no_grad():
-        loaded.model.item_projection.weight.mul_(-1.5).add_(0.01)
-    manifest = save_model_folder(tmp_path / "next", loaded.model, loaded.processor, trained_on=NEXT_DAY, card="")
-    version = manifest["model_version"]
-    lake.upload(tmp_path / "next", "models", version)
-    (before,) = lake.read(MODELS).collect()
-    later = before.asDict() | {"model_version": version, "promoted_at": dt.datetime(2026, 11, 2, tzinfo=dt.UTC)}
-    lake.append(MODELS, spark.createDataFrame([later], MODELS.schema))
+    version = put_candidate(lake, spark, tmp_path / "next")
     build = dict.fromkeys(INDEX_BUILDS.column_names) | {
         "build_id": "b", "logical_date": DAY, "model_version": promoted_model, "items": 5, "dimension": 32, "shards": 1,
-        "index_key": "Flat", "delta_versions": {}, "gates": [], "status": "published", "built_at": before["created_at"],
+        "index_key": "Flat", "delta_versions": {}, "gates": [], "status": "published",
+        "built_at": dt.datetime(2026, 11, 1, tzinfo=dt.UTC),
     }  # fmt: skip
     lake.append(INDEX_BUILDS, spark.createDataFrame([build], INDEX_BUILDS.schema))
     return version
@@ -117,7 +109,12 @@ def test_a_plan_of_the_backfill_opens_no_model(lake, run_job, candidate, monkeyp
     assert candidate in text and "over 5 items under" in text
 
 
-def test_without_a_candidate_there_is_nothing_to_do_and_an_unknown_one_is_named(lake, spark, run_job, promoted_model):
+def test_without_a_candidate_there_is_nothing_to_do_and_an_unknown_one_is_named(
+    lake, run_job, promoted_model, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("MAKE_CONSOLE", str(tmp_path / "console"))
+    assert run_job(job, date=DAY, plan=True) is None, "a plan leaves no record"
+    assert f"{promoted_model} serves and is the model promoted last" in (tmp_path / "console").read_text()
     record = run_job(job, date=DAY)
     assert record["verdict"] == "skipped"
     assert record["notes"] == [f"{promoted_model} serves and is the model promoted last: the nights embed under it"]

@@ -1,17 +1,21 @@
-"""`kill -9` of driver, Python workers and executors at three points of a run: the table ends as if nothing had been."""
+"""Whatever disturbs a run, the table ends as if nothing had been.
+
+`kill -9` of driver, Python workers and executors, each at three points of a run, and another run of the same table.
+"""
 
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pyspark.sql import functions as F
 
 from jobs.core.lake import Lake
 from jobs.embedding.staging import staged_rows, staging_parts
 from schemas import EMBEDDING_FAILURES, ITEM_EMBEDDINGS, JOB_RUNS
 from tests.chain.processes import JobProcess, standalone_cluster
 from tests.embedding.products import DAY, put_items
-from tests.lakes import put_promoted_model
+from tests.lakes import put_candidate, put_promoted_model
 from tests.photos import jpeg, truncated_jpeg
 
 # Enough for two tasks.
@@ -42,7 +46,8 @@ class LakeOfTest(Lake):
         return list((self.folder / "tables" / ITEM_EMBEDDINGS.name).glob("model_version=*/*.parquet"))
 
     def vectors(self) -> dict[str, dict]:
-        return {row["item_id"]: row.asDict() for row in self.read(ITEM_EMBEDDINGS).drop("run_id").collect()}
+        rows = self.read(ITEM_EMBEDDINGS).where(F.col("model_version") == self.model_version)
+        return {row["item_id"]: row.asDict() for row in rows.drop("run_id").collect()}
 
 
 @pytest.fixture(scope="module")
@@ -159,3 +164,30 @@ def test_a_cluster_gives_the_vectors_of_one_machine(fresh_lake, undisturbed, clu
     assert run.end() == 0, run.told
     assert len(cluster.executors()) <= 2
     assert_same(fresh_lake, undisturbed, tolerance=1e-4)
+
+
+def test_of_two_runs_at_once_one_wins_and_the_other_stops_and_says_who_is_at_work(fresh_lake, undisturbed, tmp_path):
+    runs = [JobProcess([*fresh_lake.command(), f"--run-id=run-{name}"], tmp_path / name) for name in "ab"]
+    status = {run: run.end() for run in runs}
+    assert sorted(status.values()) == [0, 1], [run.told for run in runs]
+    winner, loser = sorted(runs, key=status.get)
+    assert f"run run-{'ab'[runs.index(winner)]} (embedding items, process {winner.pid} on" in loser.told
+    assert "Wait until it has ended, or end it; this run has changed nothing." in loser.told
+    assert_same(fresh_lake, undisturbed)
+    recorded = {row["run_id"]: row["verdict"] for row in fresh_lake.read(JOB_RUNS).collect()}
+    assert recorded == {f"run-{'ab'[n]}": "succeeded" if run is winner else "failed" for n, run in enumerate(runs)}
+
+
+def test_a_night_and_a_backfill_at_once_both_end_and_leave_what_each_leaves_alone(
+    fresh_lake, undisturbed, spark, tmp_path
+):
+    candidate = put_candidate(fresh_lake, spark, tmp_path / "candidate")
+    backfill = ["embedding", "backfill", f"--date={DAY}", f"--lake={fresh_lake.folder}", f"--model-version={candidate}"]
+    runs = [
+        JobProcess([*fresh_lake.command(), f"--model-version={fresh_lake.model_version}"], tmp_path / "night"),
+        JobProcess([*backfill, "--batch-size=8", "--slice-size=400"], tmp_path / "backfill"),
+    ]
+    assert [run.end() for run in runs] == [0, 0], [run.told for run in runs]
+    vectors = fresh_lake.read(ITEM_EMBEDDINGS)
+    assert vectors.where(F.col("model_version") == candidate).count() == ITEMS_IN_ALL
+    assert_same(fresh_lake, undisturbed)

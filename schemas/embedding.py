@@ -33,7 +33,8 @@ ITEM_EMBEDDINGS = Table(
         "weights_sum_to_one": "abs(title_weight + image_weight - 1) < 1e-3",
         "known_image_status": "image_status IN ('ok', 'missing', 'broken')",
     },
-    properties={"delta.enableChangeDataFeed": "true"},
+    # A merge goes into one partition, all of whose rows Delta would else have one task write.
+    properties={"delta.enableChangeDataFeed": "true", "delta.autoOptimize.optimizeWrite": "true"},
 )
 
 EMBEDDING_FAILURES = Table(

@@ -87,6 +87,25 @@ def test_a_vector_that_is_not_unit_norm_is_refused_by_the_table(lake, spark):
         lake.merge(ITEM_EMBEDDINGS, spark.createDataFrame([row], ITEM_EMBEDDINGS.schema))
 
 
+def test_many_vectors_of_one_model_are_written_by_several_tasks_and_few_by_one(lake, spark):
+    def files_after_merge(items: range, bin_size: str) -> int:
+        rows = spark.range(items.start, items.stop, numPartitions=4).selectExpr(
+            "CAST(id AS STRING) AS item_id", "'m' AS model_version", "'h' AS content_hash",
+            "array(CAST(cos(id) AS FLOAT), CAST(sin(id) AS FLOAT)) AS embedding",
+            "1F AS title_weight", "0F AS image_weight", "0F AS photo_effect",
+            "'missing' AS image_status", "'r' AS run_id",
+        )  # fmt: skip
+        spark.conf.set("spark.databricks.delta.optimizeWrite.binSize", bin_size)
+        try:
+            lake.merge(ITEM_EMBEDDINGS, rows, within={"model_version": "m"})
+        finally:
+            spark.conf.set("spark.databricks.delta.optimizeWrite.binSize", "64m")
+        return len(lake.read(ITEM_EMBEDDINGS).inputFiles())
+
+    assert files_after_merge(range(1_000), "64m") == 1
+    assert files_after_merge(range(1_000, 3_000), "4k") > 2
+
+
 def test_folders_are_uploaded_and_found_again(lake, tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()

@@ -33,7 +33,7 @@ _EMBEDDED = {
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "4",
     "spark.databricks.delta.snapshotPartitions": "2",
     # What a task writes of a merge: with Delta's 512 MB a million vectors would be one core's work.
-    "spark.databricks.delta.optimizeWrite.binSize": "64m",
+    "spark.databricks.delta.optimizeWrite.binSize": "16m",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
     "spark.ui.showConsoleProgress": "false",
     # Photos: thousands of rows a batch would pass Arrow's 2 GiB.

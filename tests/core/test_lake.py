@@ -99,10 +99,10 @@ def test_many_vectors_of_one_model_are_written_by_several_tasks_and_few_by_one(l
         try:
             lake.merge(ITEM_EMBEDDINGS, rows, within={"model_version": "m"})
         finally:
-            spark.conf.set("spark.databricks.delta.optimizeWrite.binSize", "64m")
+            spark.conf.set("spark.databricks.delta.optimizeWrite.binSize", "16m")
         return len(lake.read(ITEM_EMBEDDINGS).inputFiles())
 
-    assert files_after_merge(range(1_000), "64m") == 1
+    assert files_after_merge(range(1_000), "16m") == 1
     assert files_after_merge(range(1_000, 3_000), "4k") > 2
 
 

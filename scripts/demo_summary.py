@@ -14,7 +14,7 @@ from rich.table import Table
 from jobs.core.console import open_console, quieten_process
 from jobs.core.lake import Lake
 from jobs.core.session import open_session
-from jobs.index.search import open_build
+from jobs.index.search import open_searcher, query_encoder
 from jobs.operations.night import published_build
 from schemas import INDEX_BUILDS, JOB_RUNS
 from scripts.environment import log_dir
@@ -72,7 +72,8 @@ def searches(lake: Lake, data: Path) -> list[Table]:
     """The published build's answers to a few of the judged queries; what the judges call relevant is marked."""
     judged = pq.read_table(data / "judged_queries.parquet").sort_by("query_id").to_pylist()
     judgments = pq.read_table(data / "judgments.parquet").to_pylist()
-    searcher, encoder = open_build(lake, None)
+    searcher = open_searcher(lake, None)
+    encoder = query_encoder(lake, searcher)
     items = searcher.items(["item_id", "title"])
     tables = []
     for query in judged[:: max(1, len(judged) // SEARCHES)][:SEARCHES]:

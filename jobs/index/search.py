@@ -1,4 +1,4 @@
-"""Search a build: one query to the screen, or a Parquet file of queries to a Parquet file of results.
+"""Search a build: by one query, or by an item, to the screen; or by a Parquet file of queries to one of results.
 
 Reads:  models/<model_version>/, indexes/CURRENT, indexes/<build_id>/
 Writes: the file that --output names
@@ -7,6 +7,7 @@ Writes: the file that --output names
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -18,29 +19,38 @@ from rich.table import Table
 
 from jobs.core.job import JobError, JobOptions, JobRun, main
 from jobs.core.lake import Lake
+from jobs.core.options import CommaSeparated
 from jobs.index.builds import INDEXES, find_build, refuse_removed
+from jobs.index.filters import ItemFilter
 from jobs.index.manifest import BuildIntegrityError
 from jobs.index.searcher import Neighbours, Searcher
-from models.encoder import Encoder
+
+if TYPE_CHECKING:
+    from models.encoder import Encoder
 
 _QUERIES_AT_ONCE = 512
 _SHOWN = ("item_id", "title", "category", "price", "title_weight", "image_weight", "image_status")
 
 
 class Options(JobOptions):
-    """Search a build: one query to the screen, or a Parquet file of queries to a Parquet file of results."""
+    """Search a build: by one query, or by an item, to the screen; or by a Parquet file of queries to one of results."""
 
     query: str | None = Field(None, description="One query; the results are printed.")
+    like: str | None = Field(None, description="An item of the build; those most like it are printed.")
     queries: str | None = Field(None, description="Parquet file with query_id and query.")
     output: str | None = Field(None, description="Parquet file to write: query_id, query, rank, item_id, score.")
     k: int = Field(10, ge=1, le=10_000, description="Results a query.")
     build_id: str | None = Field(None, description="Search this build instead of the published one.")
     exact: bool = Field(False, description="Compare with every vector instead of asking the index.")
+    category: str | None = Field(None, description="Find items of this category only.")
+    min_price: float | None = Field(None, description="Find items of at least this price only.")
+    max_price: float | None = Field(None, description="Find items of at most this price only.")
+    item_ids: CommaSeparated[str] | None = Field(None, description="Find some of these items only, as a,b.")
 
     @model_validator(mode="after")
     def _one_way(self) -> Options:
-        if (self.query is None) == (self.queries is None):
-            raise ValueError("name either --query or --queries")
+        if [self.query, self.like, self.queries].count(None) != 2:
+            raise ValueError("name either --query, --like or --queries")
         if (self.queries is None) != (self.output is None):
             raise ValueError("--queries and --output go together")
         if self.query is not None and not self.query.strip():
@@ -48,21 +58,20 @@ class Options(JobOptions):
         return self
 
 
-def open_build(lake: Lake, build_id: str | None) -> tuple[Searcher, Encoder]:
-    """A build, the published one by default, and the query encoder of the model that made it.
+def open_searcher(lake: Lake, build_id: str | None) -> Searcher:
+    """A build opened for search, the published one by default.
 
     Raises:
-        JobError: There is no such build, its files were changed, or its model is not in the lake.
+        JobError: There is no such build, or its files were changed.
     """
     indexes = lake.uri(INDEXES)
     try:
-        searcher = Searcher.open(f"{indexes}/{build_id}") if build_id else Searcher.published(indexes)
+        return Searcher.open(f"{indexes}/{build_id}") if build_id else Searcher.published(indexes)
     except BuildIntegrityError as error:
         build = find_build(lake, build_id) if build_id else None
         if build is not None:
             refuse_removed(build)
         raise JobError(f"{build_id or 'the published build'} cannot be searched: {error}") from error
-    return searcher, query_encoder(lake, searcher)
 
 
 def query_encoder(lake: Lake, searcher: Searcher) -> Encoder:
@@ -71,6 +80,9 @@ def query_encoder(lake: Lake, searcher: Searcher) -> Encoder:
     Raises:
         JobError: The model's folder is absent, or holds another version.
     """
+    # Here, because torch takes seconds to import, and a search by item does without.
+    from models.encoder import Encoder
+
     version = searcher.manifest.model_version
     try:
         encoder = Encoder.from_folder(lake.local_dir("models", version))
@@ -96,23 +108,34 @@ def results_of(queries: pa.Table, found: Neighbours, item_ids: pa.ChunkedArray) 
 def run(job: JobRun, options: Options) -> None:
     """Open the build, then answer."""
     with job.stage("open"):
-        searcher, encoder = open_build(job.lake, options.build_id)
-    if options.query is not None:
-        _print_results(job, options, searcher, encoder)
+        searcher = open_searcher(job.lake, options.build_id)
+    conditions = ItemFilter(options.category, options.min_price, options.max_price, options.item_ids)
+    only = conditions.rows_of(searcher)
+    if only is not None:
+        job.note(f"{np.count_nonzero(only):,} of {len(searcher):,} items meet the conditions")
+    if options.queries is None:
+        _print_results(job, options, searcher, only)
     else:
-        _answer_file(job, options, searcher, encoder)
+        _answer_file(job, options, searcher, only)
 
 
-def _print_results(job: JobRun, options: Options, searcher: Searcher, encoder: Encoder) -> None:
+def _print_results(job: JobRun, options: Options, searcher: Searcher, only: np.ndarray | None) -> None:
+    if options.like is not None:
+        row = _row_of(searcher, options.like)
+        asked, vector = f"Like {options.like}", searcher.vectors(np.array([row]))
+        only = np.ones(len(searcher), dtype=bool) if only is None else only
+        only[row] = False
+    else:
+        with job.stage("open"):
+            encoder = query_encoder(job.lake, searcher)
+        asked, vector = f'"{options.query}"', encoder.embed_queries([options.query])
     with job.stage("search"):
         start = time.perf_counter()
-        found = searcher.search(encoder.embed_queries([options.query]), options.k, exact=options.exact)
+        found = searcher.search(vector, options.k, exact=options.exact, only=only)
         seconds = time.perf_counter() - start
     rows = found.rows[0][found.rows[0] >= 0]
     items = searcher.items(_SHOWN).take(rows).to_pylist()
-    table = Table(
-        title=f'"{options.query}" in {searcher.manifest.build_id}, {1000 * seconds:.0f} ms', title_justify="left"
-    )
+    table = Table(title=f"{asked} in {searcher.manifest.build_id}, {1000 * seconds:.0f} ms", title_justify="left")
     for name, justify in (("rank", "right"), ("score", "right"), ("title", "left"), ("category", "left")):
         table.add_column(name, justify=justify)
     table.add_column("title/photo", justify="right")
@@ -125,7 +148,19 @@ def _print_results(job: JobRun, options: Options, searcher: Searcher, encoder: E
     job.count(rows_in=1, rows_out=len(items))
 
 
-def _answer_file(job: JobRun, options: Options, searcher: Searcher, encoder: Encoder) -> None:
+def _row_of(searcher: Searcher, item_id: str) -> int:
+    row = pc.index(searcher.items(["item_id"])["item_id"], item_id).as_py()
+    if row < 0:
+        raise JobError(
+            f"--like {item_id}: {searcher.manifest.build_id} has no such item; expected one that was active, and had "
+            "a vector, when the build was made"
+        )
+    return row
+
+
+def _answer_file(job: JobRun, options: Options, searcher: Searcher, only: np.ndarray | None) -> None:
+    with job.stage("open"):
+        encoder = query_encoder(job.lake, searcher)
     with job.stage("read"):
         queries = _read_queries(options.queries)
     is_blank = pc.equal(pc.utf8_trim_whitespace(pc.fill_null(queries["query"], "")), "")
@@ -143,7 +178,7 @@ def _answer_file(job: JobRun, options: Options, searcher: Searcher, encoder: Enc
             with job.stage("encode"):
                 vectors = encoder.embed_queries(part["query"].to_pylist())
             with job.stage("search"):
-                found = searcher.search(vectors, options.k, exact=options.exact)
+                found = searcher.search(vectors, options.k, exact=options.exact, only=only)
             results.append(results_of(part, found, item_ids))
             advance(len(part))
     with job.stage("write"):

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
+from jobs.index.choosing import EXACT_BELOW
 from jobs.index.manifest import BuildIntegrityError, Current, Manifest, verify_file
 from jobs.index.shard import iterate_items, open_index, read_vectors, vectors_of
 
@@ -94,34 +95,52 @@ class Searcher:
     def __len__(self) -> int:
         return int(self._starts[-1])
 
-    def search(self, queries: np.ndarray, k: int, *, exact: bool = False) -> Neighbours:
+    def search(self, queries: np.ndarray, k: int, *, exact: bool = False, only: np.ndarray | None = None) -> Neighbours:
         """The k rows with the highest inner product, over all shards.
 
         Args:
             queries: (queries, dimension) float32.
             k: At least 1.
             exact: Compare with every vector instead of asking the index.
+            only: (rows,) bool, the rows that may be found; None: all.  Where few may, the answer is exact: lists are
+                all read then, since those that a query is near to may hold none of them.
+
+        Raises:
+            ValueError: The queries have another dimension, or `only` another length, than the build.
         """
         if queries.ndim != 2 or queries.shape[1] != self.manifest.dimension:
             raise ValueError(
                 f"{self.manifest.build_id}: expected queries of shape (n, {self.manifest.dimension}), "
                 f"got {queries.shape}; encode them with {self.manifest.model_version}"
             )
+        if only is not None and only.shape != (len(self),):
+            raise ValueError(f"{self.manifest.build_id}: expected only of shape ({len(self)},), got {only.shape}")
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         best = Neighbours(
             np.full((len(queries), k), -np.inf, dtype=np.float32), np.full((len(queries), k), -1, dtype=np.int64)
         )
-        for start, found in self._search_exactly(queries, k) if exact else self._search_indexes(queries, k):
+        parts = self._search_exactly(queries, k, only) if exact else self._search_indexes(queries, k, only)
+        for start, found in parts:
             best = _merge(best, found, start)
         return best
 
-    def _search_indexes(self, queries: np.ndarray, k: int) -> Iterator[tuple[int, Neighbours]]:
-        for start, index in zip(self._starts, self._indexes, strict=False):
-            yield start, Neighbours(*index.search(queries, k))
+    def _search_indexes(self, queries: np.ndarray, k: int, only: np.ndarray | None) -> Iterator[tuple[int, Neighbours]]:
+        if only is None:
+            for start, index in zip(self._starts, self._indexes, strict=False):
+                yield start, Neighbours(*index.search(queries, k))
+            return
+        all_lists = np.count_nonzero(only) < EXACT_BELOW
+        for start, end, index in zip(self._starts, self._starts[1:], self._indexes, strict=False):
+            if only[start:end].any():
+                yield start, _search_only(index, queries, k, only[start:end], all_lists=all_lists)
 
-    def _search_exactly(self, queries: np.ndarray, k: int) -> Iterator[tuple[int, Neighbours]]:
+    def _search_exactly(self, queries: np.ndarray, k: int, only: np.ndarray | None) -> Iterator[tuple[int, Neighbours]]:
         for start, vectors in self.iterate_vectors():
-            yield start, Neighbours(*faiss.knn(queries, vectors, min(k, len(vectors)), faiss.METRIC_INNER_PRODUCT))
+            allowed = np.arange(len(vectors)) if only is None else np.flatnonzero(only[start : start + len(vectors)])
+            if len(allowed):
+                among = vectors if only is None else vectors[allowed]
+                scores, places = faiss.knn(queries, among, min(k, len(allowed)), faiss.METRIC_INNER_PRODUCT)
+                yield start, Neighbours(scores, allowed[places])
 
     def iterate_vectors(self) -> Iterator[tuple[int, np.ndarray]]:
         """Every vector, as stored beside the index: (first row, (rows, dimension) float32), batch by batch."""
@@ -142,6 +161,25 @@ class Searcher:
     def items(self, columns: Sequence[str]) -> pa.Table:
         """Columns of every row, in the order of rows; `shard.ITEM_COLUMNS` names what there is."""
         return pa.concat_tables(pq.read_table(path, columns=list(columns)) for path in self._items_paths)
+
+
+def _search_only(index: faiss.Index, queries: np.ndarray, k: int, only: np.ndarray, *, all_lists: bool) -> Neighbours:
+    """Search one shard among the rows that `only`, (rows,) bool, allows."""
+    selector = faiss.IDSelectorBitmap(np.packbits(only, bitorder="little"))
+    lists = faiss.try_extract_index_ivf(index)
+    if lists is None:
+        return Neighbours(*index.search(queries, k, params=faiss.SearchParameters(sel=selector)))
+    if not all_lists:
+        parameters = faiss.SearchParametersIVF(sel=selector, nprobe=lists.nprobe)
+        return Neighbours(*index.search(queries, k, params=parameters))
+    # Every list by its number: a coarse quantizer that is a graph may not find all of them.
+    every = np.tile(np.arange(lists.nlist), (len(queries), 1))
+    distances = np.zeros(every.shape, dtype=np.float32)
+    found = Neighbours(np.empty((len(queries), k), dtype=np.float32), np.empty((len(queries), k), dtype=np.int64))
+    arrays = [faiss.swig_ptr(array) for array in (queries, every, distances, found.scores, found.rows)]
+    parameters = faiss.SearchParametersIVF(sel=selector, nprobe=lists.nlist)
+    lists.search_preassigned_c(len(queries), arrays[0], k, *arrays[1:], False, parameters)
+    return found
 
 
 def _merge(best: Neighbours, found: Neighbours, start: int) -> Neighbours:

@@ -10,7 +10,7 @@ from jobs.catalog import ingest as catalog_ingest
 from jobs.embedding import items as embed_items
 from jobs.embedding import queries as embed_queries
 from jobs.index import build, check, publish
-from jobs.index.search import open_build
+from jobs.index.search import open_searcher
 from jobs.operations import report
 from jobs.query_log import ingest as log_ingest
 from jobs.query_log import pairs
@@ -100,8 +100,7 @@ def test_two_nights_embed_what_changed_and_a_third_run_changes_nothing(lake, mar
     assert {record["verdict"] for record in third[:-1]} == {"unchanged"}
     assert lake.versions(*tables) == versions
 
-    searcher, _ = open_build(lake, None)
-    ids = set(searcher.items(["item_id"])["item_id"].to_pylist())
+    ids = set(open_searcher(lake, None).items(["item_id"])["item_id"].to_pylist())
     assert ids == set(now)
     assert lake.read(ITEM_EMBEDDINGS).where(F.col("item_id").isin(list(ids))).count() == len(ids)
     reasons = {row["reason"] for row in lake.read(REJECTED_ROWS).select("reason").distinct().collect()}

@@ -49,7 +49,10 @@ def vectors() -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="session")
 def write_build():
-    """Writes a build of items "0", "1", ..., dealt to the shards in turn: `write_build(folder, vectors)`."""
+    """Writes a build of items "0", "1", ..., dealt to the shards in turn: `write_build(folder, vectors)`.
+
+    An item costs as much as its number says; every third has no price, and every second is of category d, not c.
+    """
 
     def write(
         folder, vectors, *, shards=2, index_key="Flat", nprobe=0, build_id="build-test", model_version="make-test"
@@ -88,8 +91,8 @@ def _items(rows: np.ndarray, vectors: np.ndarray) -> pa.RecordBatch:
         {
             "item_id": ids,
             "title": [f"title of {item_id}" for item_id in ids],
-            "category": ["c"] * count,
-            "price": pa.array([1.0] * count),
+            "category": [("c", "d")[row % 2] for row in rows],
+            "price": pa.array([None if row % 3 == 2 else float(row) for row in rows], pa.float64()),
             "content_hash": [f"content of {item_id}" for item_id in ids],
             "image_sha256": pa.nulls(count, pa.string()),
             "title_weight": pa.array([0.75] * count, pa.float32()),

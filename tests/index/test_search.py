@@ -8,6 +8,7 @@ import pytest
 from jobs.core.options import OptionsError, parse_options
 from jobs.index import search
 from jobs.index.builds import mirror_published
+from jobs.index.searcher import Searcher
 from models.encoder import Encoder
 
 TITLES = ["red dress", "blue shirt", "green hat", "black shoe", "white bag"]
@@ -28,6 +29,40 @@ def test_one_query_prints_titles_scores_and_weights(run_job, published, capfd):
     assert (record["verdict"], record["rows_out"]) == ("succeeded", 3)
     first = next(line for line in capfd.readouterr().err.splitlines() if "title of" in line)
     assert [cell.strip() for cell in first.strip("│").split("│")] == ["1", "1.000", "title of 2", "c", "0.75/0.25", "2"]
+
+
+def printed_ids(capfd) -> list[str]:
+    """The item ids of the table that a search printed."""
+    rows = [line.strip("│").split("│") for line in capfd.readouterr().err.splitlines() if "title of" in line]
+    return [cells[-1].strip() for cells in rows]
+
+
+def searched(lake, item_id: str) -> list[str]:
+    """All items, that one first, by the inner product of their vectors with its own."""
+    searcher = Searcher.published(lake.uri("indexes"))
+    ids = np.array(searcher.items(["item_id"])["item_id"].to_pylist())
+    vectors = searcher.vectors(np.arange(len(searcher)))
+    return ids[np.argsort(-vectors @ vectors[ids == item_id][0])].tolist()
+
+
+def test_conditions_narrow_what_is_found_and_are_told(run_job, published, capfd):
+    record = run_job(search, query="green hat", k=3, category="c")
+    assert record["notes"] == ["3 of 5 items meet the conditions"]
+    assert sorted(printed_ids(capfd)) == ["0", "2", "4"]
+    record = run_job(search, query="green hat", min_price=3.0, item_ids=["1", "3", "4"])
+    assert (record["rows_out"], sorted(printed_ids(capfd))) == (2, ["3", "4"])
+    record = run_job(search, query="green hat", category="none")
+    assert (record["rows_out"], record["notes"]) == (0, ["0 of 5 items meet the conditions"])
+
+
+def test_an_item_finds_those_like_it_and_not_itself_without_the_model(lake, run_job, published, capfd):
+    found = searched(lake, "2")
+    lake.fs.rm(lake.path("models", published), recursive=True)
+    record = run_job(search, like="2", k=3)
+    assert (record["verdict"], printed_ids(capfd)) == ("succeeded", found[1:4])
+    run_job(search, like="2", k=3, category="c")
+    assert printed_ids(capfd) == [item for item in found[1:] if int(item) % 2 == 0]
+    assert "no such item; expected one that was active" in run_job(search, like="9")["notes"][-1]
 
 
 @pytest.mark.parametrize("exact", [False, True])
@@ -68,8 +103,9 @@ def test_what_cannot_be_searched_is_said(lake, run_job, published, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "either --query or --queries"),
-        (["--query", "a", "--queries", "b"], "either --query or --queries"),
+        ([], "either --query, --like or --queries"),
+        (["--query", "a", "--queries", "b"], "either --query, --like or --queries"),
+        (["--query", "a", "--like", "b"], "either --query, --like or --queries"),
         (["--queries", "b"], "go together"),
         (["--query", "  "], "blank"),
         (["--query", "a", "-k", "0"], "greater than or equal to 1"),

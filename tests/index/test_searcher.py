@@ -1,13 +1,21 @@
 """The searcher's answers are those of a brute-force comparison, however the build is cut, and of no tampered file."""
 
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import faiss
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from jobs.index.filters import ItemFilter
 from jobs.index.manifest import BuildIntegrityError, Current, Manifest
 from jobs.index.searcher import Searcher
 
 DIMENSION = 16
+DOCUMENTATION = Path(__file__).resolve().parents[2] / "docs" / "index.md"
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -47,6 +55,61 @@ def test_inverted_lists_give_the_same_results_in_one_shard_and_in_many(write_bui
     np.testing.assert_array_equal(found_ids(one, queries, 10), found_ids(many, queries, 10))
     exact = found_ids(one, queries, 10, exact=True)
     assert (exact != found_ids(one, queries, 10)).any(), "lists that lose nothing would make this test idle"
+
+
+KINDS = [
+    {"index_key": "Flat"},
+    {"index_key": "IVF16,Flat", "nprobe": 2},
+    {"index_key": "IVF16_HNSW4,Flat", "nprobe": 2},
+]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind["index_key"])
+@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize("share", [0.5, 0.02, 0.0])
+@pytest.mark.parametrize("exact", [False, True])
+def test_among_few_rows_the_best_are_found_however_far_they_are(
+    write_build, tmp_path, vectors, queries, kind, shards, share, exact
+):
+    searcher = Searcher.open(write_build(str(tmp_path), vectors, shards=shards, **kind))
+    only = np.random.default_rng(2).random(len(vectors)) < share
+    found = searcher.search(queries, 10, exact=exact, only=only)
+    ids = np.array(searcher.items(["item_id"])["item_id"].to_pylist(), dtype=int)
+    scores = queries @ vectors[ids].T
+    scores[:, ~only] = -np.inf
+    expected = np.argsort(-scores, axis=1, kind="stable")[:, :10]
+    best = np.take_along_axis(scores, expected, axis=1)
+    np.testing.assert_array_equal(found.rows, np.where(np.isneginf(best), -1, expected))
+    np.testing.assert_allclose(found.scores, best, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS[1:], ids=lambda kind: kind["index_key"])
+def test_among_many_rows_a_search_reads_the_lists_that_it_reads_without_a_filter(
+    write_build, tmp_path, vectors, queries, kind, monkeypatch
+):
+    searcher = Searcher.open(write_build(str(tmp_path), vectors, **kind))
+    only = np.random.default_rng(2).random(len(vectors)) < 0.5
+    few = searcher.search(queries, 10, only=only)
+    monkeypatch.setattr("jobs.index.searcher.EXACT_BELOW", 1)
+    many = searcher.search(queries, 10, only=only)
+    assert only[many.rows[many.rows >= 0]].all()
+    assert (many.rows != few.rows).any(), "lists that lose nothing would make this test idle"
+    everything = searcher.search(queries, 10, only=np.ones(len(vectors), dtype=bool))
+    np.testing.assert_array_equal(everything.rows, searcher.search(queries, 10).rows)
+
+
+def test_conditions_on_items_name_the_rows_that_meet_all_of_them(write_build, tmp_path, vectors):
+    searcher = Searcher.open(write_build(str(tmp_path), vectors, shards=3))
+
+    def numbers(**conditions) -> list[int]:
+        rows = ItemFilter(**conditions).rows_of(searcher)
+        return sorted(int(item) for item in searcher.items(["item_id"])["item_id"].filter(pa.array(rows)).to_pylist())
+
+    assert ItemFilter().rows_of(searcher) is None
+    assert numbers(category="d") == list(range(1, 500, 2))
+    assert numbers(min_price=3, max_price=7) == [3, 4, 6, 7], "5 has no price"
+    assert numbers(category="c", max_price=7, item_ids=["4", "5", "6", "12", "none"]) == [4, 6]
+    assert numbers(item_ids=[]) == []
 
 
 def test_a_search_for_more_than_there_is_ends_with_empty_places(write_build, tmp_path, vectors, queries):
@@ -110,6 +173,8 @@ def test_queries_of_another_length_are_refused_by_name(write_build, tmp_path, ve
         ValueError, match=r"expected queries of shape \(n, 16\), got \(2, 8\); encode them with make-test"
     ):
         searcher.search(np.zeros((2, 8), np.float32), 1)
+    with pytest.raises(ValueError, match=r"expected only of shape \(500,\), got \(3,\)"):
+        searcher.search(np.zeros((2, 16), np.float32), 1, only=np.ones(3, dtype=bool))
 
 
 def test_vectors_that_lie_beside_another_items_vector_are_noticed_at_build(write_build, tmp_path, vectors, monkeypatch):
@@ -123,3 +188,21 @@ def test_vectors_that_lie_beside_another_items_vector_are_noticed_at_build(write
     monkeypatch.setattr("jobs.index.shard.open_index", off_by_one)
     with pytest.raises(BuildIntegrityError, match="do not find themselves"):
         write_build(str(tmp_path), vectors[:100], shards=1)
+
+
+@pytest.mark.parametrize("kind", [{"index_key": "Flat"}, {"index_key": "IVF16,Flat", "nprobe": 3}], ids=str)
+def test_the_reader_that_the_documentation_shows_finds_what_the_searcher_finds(
+    write_build, tmp_path, vectors, queries, kind
+):
+    (text,) = re.findall(r"## Outside Spark\n.*?```python\n(.*?)```", DOCUMENTATION.read_text(), re.DOTALL)
+    folder = write_build(str(tmp_path / "lake" / "indexes" / "build-test"), vectors, shards=3, **kind)
+    current = Current.of(Manifest.read(folder)).model_dump_json()
+    (tmp_path / "lake" / "indexes" / "CURRENT").write_text(current)
+    np.save(tmp_path / "queries.npy", queries)
+    program = (
+        f'import numpy\nqueries = numpy.load("queries.npy")\n{text}\nnumpy.savez("found", rows=rows, scores=scores)'
+    )
+    subprocess.run([sys.executable, "-I", "-c", program], cwd=tmp_path, check=True)
+    expected, found = Searcher.open(folder).search(queries, 10), np.load(tmp_path / "found.npz")
+    np.testing.assert_array_equal(found["rows"], expected.rows)
+    np.testing.assert_allclose(found["scores"], expected.scores, atol=1e-6)

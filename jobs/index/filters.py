@@ -1,0 +1,46 @@
+"""Which items of a build a search may find, by what the build says of them beside their vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jobs.index.searcher import Searcher
+
+
+@dataclass(frozen=True)
+class ItemFilter:
+    """Conditions that an item has to meet, all of them; an item without category or price meets none on it.
+
+    Args:
+        category: Its category.
+        min_price, max_price: Bounds of its price, both included.
+        item_ids: It is one of these.
+    """
+
+    category: str | None = None
+    min_price: float | None = None
+    max_price: float | None = None
+    item_ids: Sequence[str] | None = None
+
+    def rows_of(self, searcher: Searcher) -> np.ndarray | None:
+        """(rows,) bool: the rows of a build whose items meet the conditions; None without any condition."""
+        conditions = [
+            pc.field("category") == self.category if self.category is not None else None,
+            pc.field("price") >= self.min_price if self.min_price is not None else None,
+            pc.field("price") <= self.max_price if self.max_price is not None else None,
+            pc.field("item_id").isin(pa.array(self.item_ids, pa.string())) if self.item_ids is not None else None,
+        ]
+        named = [condition for condition in conditions if condition is not None]
+        if not named:
+            return None
+        rows = pa.array(np.arange(len(searcher)))
+        items = searcher.items(["item_id", "category", "price"]).append_column("row", rows)
+        allowed = np.zeros(len(searcher), dtype=bool)
+        allowed[items.filter(reduce(pc.Expression.__and__, named))["row"].to_numpy()] = True
+        return allowed

@@ -6,6 +6,7 @@ Every write here is idempotent: a source that changes nothing writes no version.
 from __future__ import annotations
 
 import tempfile
+import time
 from dataclasses import dataclass
 from datetime import date
 from functools import reduce
@@ -15,6 +16,9 @@ from pathlib import Path
 from delta.tables import DeltaTable
 from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
+from py4j.java_gateway import JavaObject
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import MapType, StructType
@@ -27,6 +31,8 @@ from schemas.table import Table, sql_path
 _IS_NEW = "_is_new"
 # Where Delta keeps the files of a change data feed, below the table.
 _FEED = "_change_data"
+# Runs that create a table at once get in each other's way for a moment.
+_CREATE_TRIES, _CREATE_PAUSE_S = 8, 0.5
 
 
 @dataclass(frozen=True)
@@ -75,9 +81,22 @@ class Lake:
             if self.exists(table):
                 table.verify(self._spark, uri)
             else:
-                table.create(self._spark, uri)
+                self._create(table)
             self._verified.add(table.name)
         return DeltaTable.forPath(self._spark, uri)
+
+    def _create(self, table: Table) -> None:
+        """Create a table that other runs may be creating too: of those one wins, and the others find it there."""
+        for tries_left in reversed(range(_CREATE_TRIES)):
+            try:
+                table.create(self._spark, self.table_uri(table))
+            except (PySparkException, Py4JJavaError):  # some of Delta's exceptions come as they are
+                if not tries_left:
+                    raise
+            # What this process knows of the log may be older than another run's table.
+            if self._newest_snapshot(table).version() >= 0:
+                return
+            time.sleep(_CREATE_PAUSE_S)
 
     def read(self, table: Table, version: int | None = None) -> DataFrame:
         """The table's present rows, or those of a version: what a job reads more than once should not move."""
@@ -104,8 +123,12 @@ class Lake:
         """The table's newest version."""
         self.delta(table)
         # The log knows it; the public API tells it in a history alone, which takes a Spark job.
+        return self._newest_snapshot(table).version()
+
+    def _newest_snapshot(self, table: Table) -> JavaObject:
+        """Delta's own snapshot of the table as its log is now."""
         log = self._spark._jvm.org.apache.spark.sql.delta.DeltaLog
-        return log.forTableWithSnapshot(self._spark._jsparkSession, self.table_uri(table))._2().version()
+        return log.forTableWithSnapshot(self._spark._jsparkSession, self.table_uri(table))._2()
 
     def versions(self, *tables: Table) -> dict[str, int]:
         """The newest version of each, by table name: the provenance of whatever is cut from them now."""

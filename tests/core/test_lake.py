@@ -1,10 +1,14 @@
 """Writes to the lake change what changed, and nothing else."""
 
 import datetime as dt
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+from pyspark.errors import PySparkException
 from pyspark.sql import functions as F
 
+from jobs.core.lake import Lake
 from schemas import ALL_TABLES, ITEM_EMBEDDINGS, ITEMS, QUERY_EVENTS, REJECTED_ROWS
 from schemas.table import STRING, Column, SchemaMismatchError, Table
 
@@ -28,6 +32,22 @@ def test_every_declared_table_can_be_created_and_verifies(lake, spark):
         lake.delta(table)
         table.verify(spark, lake.table_uri(table))
         assert lake.version(table) == 0
+
+
+def test_runs_that_create_a_table_at_once_all_get_it(spark, tmp_path):
+    lakes = [Lake(spark, str(tmp_path / "lake")) for _ in range(4)]
+    with ThreadPoolExecutor(len(lakes)) as pool:
+        assert [rows.count() for rows in pool.map(lambda lake: lake.read(ITEMS), lakes)] == [0] * len(lakes)
+    assert lakes[0].version(ITEMS) == 0
+
+
+def test_a_table_that_cannot_be_created_is_an_error(lake, monkeypatch):
+    monkeypatch.setattr("jobs.core.lake._CREATE_PAUSE_S", 0.0)
+    place = Path(lake.path("tables", ITEMS.name))
+    place.mkdir(parents=True)
+    (place / "part.parquet").write_text("a file of no table")
+    with pytest.raises(PySparkException, match="is not a Delta table"):
+        lake.delta(ITEMS)
 
 
 def test_a_table_that_differs_from_its_declaration_is_refused_by_name(lake, spark):

@@ -29,8 +29,9 @@ from jobs.core.frames import small
 if TYPE_CHECKING:
     from models.encoder import Encoder, PreparedItems
 
-# Items of a task: enough to repay opening the model in one more process, few enough that a lost task is cheap.
-_FEWEST_ITEMS = 1_000
+# Items of a task: a batch at least, for opening the model in one more process costs a slot that would be idle nothing,
+# and a large model takes minutes over a thousand items; few enough that a lost task is cheap.
+_FEWEST_ITEMS = 128
 _MOST_ITEMS = 20_000
 
 Raw = TypeVar("Raw")

@@ -70,9 +70,18 @@ def test_a_task_computes_on_the_gpu_that_spark_gave_it(monkeypatch):
 
 @pytest.mark.parametrize(
     ("items", "slots", "tasks"),
-    [(0, 8, 1), (440, 8, 1), (1_001, 8, 2), (44_072, 2, 4), (44_072, 8, 8), (1_000_000, 8, 56), (1_000_000, 200, 200)],
+    [
+        (0, 8, 1),
+        (128, 8, 1),
+        (440, 8, 4),
+        (1_001, 8, 8),
+        (44_072, 2, 4),
+        (44_072, 8, 8),
+        (1_000_000, 8, 56),
+        (1_000_000, 200, 200),
+    ],
 )
-def test_a_task_has_enough_items_to_repay_its_model_and_few_enough_to_lose(items, slots, tasks):
+def test_a_task_has_a_batch_at_least_and_few_enough_items_to_lose(items, slots, tasks):
     assert tasks_for(items, slots=slots) == tasks
 
 

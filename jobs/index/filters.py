@@ -30,17 +30,20 @@ class ItemFilter:
 
     def rows_of(self, searcher: Searcher) -> np.ndarray | None:
         """(rows,) bool: the rows of a build whose items meet the conditions; None without any condition."""
-        conditions = [
-            pc.field("category") == self.category if self.category is not None else None,
-            pc.field("price") >= self.min_price if self.min_price is not None else None,
-            pc.field("price") <= self.max_price if self.max_price is not None else None,
-            pc.field("item_id").isin(pa.array(self.item_ids, pa.string())) if self.item_ids is not None else None,
-        ]
-        named = [condition for condition in conditions if condition is not None]
-        if not named:
+        conditions: dict[str, list[pc.Expression]] = {"category": [], "price": [], "item_id": []}
+        if self.category is not None:
+            conditions["category"].append(pc.field("category") == self.category)
+        if self.min_price is not None:
+            conditions["price"].append(pc.field("price") >= self.min_price)
+        if self.max_price is not None:
+            conditions["price"].append(pc.field("price") <= self.max_price)
+        if self.item_ids is not None:
+            conditions["item_id"].append(pc.field("item_id").isin(pa.array(self.item_ids, pa.string())))
+        columns = [name for name, named in conditions.items() if named]
+        if not columns:
             return None
-        rows = pa.array(np.arange(len(searcher)))
-        items = searcher.items(["item_id", "category", "price"]).append_column("row", rows)
+        items = searcher.items(columns).append_column("row", pa.array(np.arange(len(searcher))))
+        named = [condition for name in columns for condition in conditions[name]]
         allowed = np.zeros(len(searcher), dtype=bool)
         allowed[items.filter(reduce(pc.Expression.__and__, named))["row"].to_numpy()] = True
         return allowed

@@ -9,11 +9,17 @@ import pyarrow as pa
 import pytest
 from fsspec.core import url_to_fs
 
-from jobs.index.manifest import Content, Manifest
+from jobs.index.manifest import Content, Effort, Manifest
 from jobs.index.shard import ShardWriter
 from schemas import INDEX_BUILDS, ITEM_EMBEDDINGS, ITEMS
 
 DAY = dt.date(2026, 11, 1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread_of_faiss():
+    """Tests run side by side; threads of FAISS that wait for a core of their own make each other wait."""
+    faiss.omp_set_num_threads(1)
 
 
 @pytest.fixture
@@ -55,7 +61,15 @@ def write_build():
     """
 
     def write(
-        folder, vectors, *, shards=2, index_key="Flat", nprobe=0, build_id="build-test", model_version="make-test"
+        folder,
+        vectors,
+        *,
+        shards=2,
+        index_key="Flat",
+        nprobe=0,
+        ef_search=0,
+        build_id="build-test",
+        model_version="make-test",
     ):
         fs, root = url_to_fs(folder)
         fs.makedirs(root, exist_ok=True)
@@ -74,7 +88,9 @@ def write_build():
             model_version=model_version,
             dimension=vectors.shape[1],
             index_key=index_key,
-            nprobe=nprobe,
+            effort=Effort(nprobe=nprobe, refine=16 if index_key.endswith("RFlat") else 0, ef_search=ef_search),
+            training=None,
+            partition_by=None,
             shards=tuple(entries),
             content=Content(items=len(vectors), sha256=""),
         )

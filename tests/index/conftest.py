@@ -35,7 +35,7 @@ def put_items(lake, spark):
             content = b"" if vector is None else np.asarray(vector, np.float32).tobytes()
             content_hash = hashlib.sha256(title.encode() + content).hexdigest()
             gone = None if active else DAY
-            items.append((item_id, title, "c", price, None, None, None, content_hash, active, DAY, gone, DAY))
+            items.append((item_id, title, "c", price, None, None, None, None, content_hash, active, DAY, gone, DAY))
             if vector is not None:
                 floats = [float(x) for x in vector]
                 embeddings.append((item_id, model_version, content_hash, floats, 0.75, 0.25, 0.1, "ok", "test"))

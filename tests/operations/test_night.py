@@ -88,7 +88,7 @@ def test_weights_are_of_active_items_with_a_readable_photo(items, embeddings, fa
 def test_the_histogram_equals_numpys(spark):
     weights = np.random.default_rng(3).uniform(0, 1, 200).astype(np.float32)
     weights[:2] = 0.0, 1.0
-    items = [(str(n), "t", "c", None, None, None, None, "h", True, BEFORE, None, BEFORE) for n in range(200)]
+    items = [(str(n), "t", "c", None, None, None, None, None, "h", True, BEFORE, None, BEFORE) for n in range(200)]
     rows = [(str(n), MODEL, "h", [1.0], 1 - float(w), float(w), 0.0, "ok", "r") for n, w in enumerate(weights)]
     vectors = vectors_of_night(
         spark.createDataFrame(items, ITEMS.schema),

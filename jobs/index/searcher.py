@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from jobs.index.choosing import EXACT_BELOW
 from jobs.index.local_files import local_files
 from jobs.index.manifest import BuildIntegrityError, Current, Effort, Manifest
-from jobs.index.shard import iterate_items, read_vectors, vectors_of
+from jobs.index.shard import iterate_items, vectors_of
 from jobs.index.shard_index import Candidates, ShardIndex, widened
 
 
@@ -154,12 +154,12 @@ class Searcher:
                 start += batch.num_rows
 
     def vectors(self, rows: np.ndarray) -> np.ndarray:
-        """(rows, dimension) float32: the vectors of these rows, in this order."""
+        """(rows, dimension) float32: the vectors of these rows, in this order, as the index holds them."""
         vectors = np.empty((len(rows), self.manifest.dimension), dtype=np.float32)
-        for path, start, end in zip(self._items_paths, self._starts, self._starts[1:], strict=False):
+        for shard, start, end in zip(self._shards, self._starts, self._starts[1:], strict=False):
             mine = (start <= rows) & (rows < end)
             if mine.any():
-                vectors[mine] = read_vectors(path, rows[mine] - start)
+                vectors[mine] = shard.vectors(rows[mine] - start)
         return vectors
 
     def items(self, columns: Sequence[str]) -> pa.Table:

@@ -27,6 +27,7 @@ ITEM_COLUMNS = (
     "title",
     "category",
     "price",
+    "in_stock",
     "content_hash",
     "image_sha256",
     "title_weight",

@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from jobs.index.shard import ITEM_COLUMNS
 
 # What a row of the build says beside its vector, which content_hash and the model version determine.
-_CONTENT = ("item_id", "title", "category", "price", "content_hash", "image_sha256")
+_CONTENT = ("item_id", "title", "category", "price", "in_stock", "content_hash", "image_sha256")
 _DIGEST_BUCKETS = 256
 
 

@@ -57,7 +57,8 @@ def vectors() -> dict[str, np.ndarray]:
 def write_build():
     """Writes a build of items "0", "1", ..., dealt to the shards in turn: `write_build(folder, vectors)`.
 
-    An item costs as much as its number says; every third has no price, and every second is of category d, not c.
+    An item costs as much as its number says; every third has no price, and every second is of category d, not c.  Of
+    four in turn two are in stock, one is not, and of one nothing is known.
     """
 
     def write(
@@ -109,6 +110,7 @@ def _items(rows: np.ndarray, vectors: np.ndarray) -> pa.RecordBatch:
             "title": [f"title of {item_id}" for item_id in ids],
             "category": [("c", "d")[row % 2] for row in rows],
             "price": pa.array([None if row % 3 == 2 else float(row) for row in rows], pa.float64()),
+            "in_stock": [(True, False, None, True)[row % 4] for row in rows],
             "content_hash": [f"content of {item_id}" for item_id in ids],
             "image_sha256": pa.nulls(count, pa.string()),
             "title_weight": pa.array([0.75] * count, pa.float32()),

@@ -133,6 +133,8 @@ def test_conditions_on_items_name_the_rows_that_meet_all_of_them(write_build, tm
     assert numbers(category="d") == list(range(1, 500, 2))
     assert numbers(min_price=3, max_price=7) == [3, 4, 6, 7], "5 has no price"
     assert numbers(category="c", max_price=7, item_ids=["4", "5", "6", "12", "none"]) == [4, 6]
+    assert numbers(in_stock=True, max_price=12) == [0, 3, 4, 7, 12]
+    assert numbers(in_stock=False, max_price=12) == [1, 9]
     assert numbers(item_ids=[]) == []
 
 

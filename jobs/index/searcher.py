@@ -17,7 +17,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from jobs.index.choosing import EXACT_BELOW
 from jobs.index.manifest import BuildIntegrityError, Current, Manifest, verify_file
-from jobs.index.shard import iterate_items, open_index, read_vectors, vectors_of
+from jobs.index.shard import iterate_items, open_index, read_vectors, vectors_of, verify_pairing
 
 
 @dataclass(frozen=True)
@@ -157,6 +157,15 @@ class Searcher:
             if mine.any():
                 vectors[mine] = read_vectors(path, rows[mine] - start)
         return vectors
+
+    def verify_pairing(self) -> None:
+        """Prove in every shard that ids are positions.
+
+        Raises:
+            BuildIntegrityError: Vectors and items of a shard do not pair up.
+        """
+        for shard, items_path in zip(self.manifest.shards, map(Path, self._items_paths), strict=True):
+            verify_pairing(items_path.with_name(shard.file), items_path, shard)
 
     def items(self, columns: Sequence[str]) -> pa.Table:
         """Columns of every row, in the order of rows; `shard.ITEM_COLUMNS` names what there is."""

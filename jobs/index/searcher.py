@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from jobs.index.choosing import EXACT_BELOW
 from jobs.index.local_files import local_files
 from jobs.index.manifest import BuildIntegrityError, Current, Effort, Manifest
-from jobs.index.shard import iterate_items, vectors_of
+from jobs.index.shard import iterate_items, vectors_of, verify_pairing
 from jobs.index.shard_index import Candidates, ShardIndex, widened
 
 
@@ -46,8 +46,9 @@ class Searcher:
 
     def __init__(self, manifest: Manifest, files: Mapping[str, str]) -> None:
         self.manifest = manifest
+        self._index_paths = [files[shard.file] for shard in manifest.shards]
         self._items_paths = [files[shard.items_file] for shard in manifest.shards]
-        self._shards = [ShardIndex.open(files[shard.file]) for shard in manifest.shards]
+        self._shards = [ShardIndex.open(path) for path in self._index_paths]
         self._starts = np.cumsum([0, *(shard.rows for shard in manifest.shards)])
 
     @classmethod
@@ -161,6 +162,15 @@ class Searcher:
             if mine.any():
                 vectors[mine] = shard.vectors(rows[mine] - start)
         return vectors
+
+    def verify_pairing(self) -> None:
+        """Prove in every shard that ids are positions.
+
+        Raises:
+            BuildIntegrityError: Vectors and items of a shard do not pair up.
+        """
+        for index, items, shard in zip(self._index_paths, self._items_paths, self.manifest.shards, strict=True):
+            verify_pairing(index, items, shard)
 
     def items(self, columns: Sequence[str]) -> pa.Table:
         """Columns of every row, in the order of rows; `shard.ITEM_COLUMNS` names what there is."""

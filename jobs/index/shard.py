@@ -123,7 +123,7 @@ class ShardWriter:
             items_sha256=self._put(self._items_path, f"{self._name}.items.parquet"),
             partition=self._partition,
         )
-        verify_pairing(index_path, self._items_path, entry)
+        verify_pairing(str(index_path), str(self._items_path), entry)
         return entry
 
     def _put(self, local: Path, name: str) -> str:
@@ -140,18 +140,18 @@ class ShardWriter:
         return local_digest
 
 
-def verify_pairing(index_path: Path, items_path: Path, entry: ShardEntry) -> None:
+def verify_pairing(index_path: str, items_path: str, entry: ShardEntry) -> None:
     """Prove that ids are positions: as many vectors as rows, sampled ones lie at their place, and find themselves.
 
     Raises:
         BuildIntegrityError: They do not pair up.
     """
-    index = ShardIndex.open(str(index_path))
+    index = ShardIndex.open(index_path)
     rows = pq.ParquetFile(items_path).metadata.num_rows
     if not len(index) == rows == entry.rows:
         raise BuildIntegrityError(f"{entry.file} holds {len(index)} vectors, its items file {rows} rows")
     probed = np.linspace(0, rows - 1, num=min(rows, _PROBED_ROWS)).astype(int)
-    vectors = read_vectors(str(items_path), probed)
+    vectors = read_vectors(items_path, probed)
     moved = np.abs(index.vectors(probed) - vectors).max(axis=1) > SCORE_TOLERANCE
     if moved.any():
         raise BuildIntegrityError(

@@ -11,6 +11,7 @@ from fsspec.core import url_to_fs
 
 from jobs.index.manifest import Content, Effort, Manifest
 from jobs.index.shard import ShardWriter
+from models.encoder import Encoder
 from schemas import INDEX_BUILDS, ITEM_EMBEDDINGS, ITEMS
 
 DAY = dt.date(2026, 11, 1)
@@ -26,16 +27,20 @@ def one_thread_of_faiss():
 def put_items(lake, spark):
     """Puts items, and vectors for those that have one, into the lake: `put_items({"a": vector, "b": None}, version)`.
 
-    A changed vector is changed content, as it is when a model makes it; `title` is the title of all of them.
+    A changed vector is changed content, as it is when a model makes it; `title` is that of all items, or item_id to
+    title.
     """
 
     def put(vectors, model_version, *, title="red dress", price=1.0, active=True):
+        titles = title if isinstance(title, dict) else dict.fromkeys(vectors, title)
         items, embeddings = [], []
         for item_id, vector in vectors.items():
             content = b"" if vector is None else np.asarray(vector, np.float32).tobytes()
-            content_hash = hashlib.sha256(title.encode() + content).hexdigest()
+            content_hash = hashlib.sha256(titles[item_id].encode() + content).hexdigest()
             gone = None if active else DAY
-            items.append((item_id, title, "c", price, None, None, None, None, content_hash, active, DAY, gone, DAY))
+            items.append(
+                (item_id, titles[item_id], "c", price, None, None, None, None, content_hash, active, DAY, gone, DAY)
+            )
             if vector is not None:
                 floats = [float(x) for x in vector]
                 embeddings.append((item_id, model_version, content_hash, floats, 0.75, 0.25, 0.1, "ok", "test"))
@@ -54,11 +59,22 @@ def vectors() -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="session")
+def embed(model_folder):
+    """Makes items' vectors as the promoted model does: `embed(titles, photos)`, photos bytes or None."""
+    encoder = Encoder.from_folder(model_folder)
+
+    def vectors_of(titles, photos=None):
+        return encoder.embed_items(encoder.prepare_items(titles, photos or [None] * len(titles))).embedding
+
+    return vectors_of
+
+
+@pytest.fixture(scope="session")
 def write_build():
     """Writes a build of items "0", "1", ..., dealt to the shards in turn: `write_build(folder, vectors)`.
 
     An item costs as much as its number says; every third has no price, and every second is of category d, not c.  Of
-    four in turn two are in stock, one is not, and of one nothing is known.
+    four in turn two are in stock, one is not, and of one nothing is known.  `photos` are digests, an item each.
     """
 
     def write(
@@ -71,6 +87,7 @@ def write_build():
         ef_search=0,
         build_id="build-test",
         model_version="make-test",
+        photos=None,
     ):
         fs, root = url_to_fs(folder)
         fs.makedirs(root, exist_ok=True)
@@ -82,7 +99,7 @@ def write_build():
         for number in range(shards):
             with ShardWriter(folder, number, shards, trained) as writer:
                 for rows in np.array_split(np.arange(number, len(vectors), shards), 2):
-                    writer.add(_items(rows, vectors))
+                    writer.add(_items(rows, vectors, photos or [None] * len(vectors)))
                 entries.append(writer.finish())
         manifest = Manifest(
             build_id=build_id,
@@ -101,7 +118,7 @@ def write_build():
     return write
 
 
-def _items(rows: np.ndarray, vectors: np.ndarray) -> pa.RecordBatch:
+def _items(rows: np.ndarray, vectors: np.ndarray, photos: list[str | None]) -> pa.RecordBatch:
     count = len(rows)
     ids = [str(row) for row in rows]
     return pa.RecordBatch.from_pydict(
@@ -112,7 +129,7 @@ def _items(rows: np.ndarray, vectors: np.ndarray) -> pa.RecordBatch:
             "price": pa.array([None if row % 3 == 2 else float(row) for row in rows], pa.float64()),
             "in_stock": [(True, False, None, True)[row % 4] for row in rows],
             "content_hash": [f"content of {item_id}" for item_id in ids],
-            "image_sha256": pa.nulls(count, pa.string()),
+            "image_sha256": pa.array([photos[row] for row in rows], pa.string()),
             "title_weight": pa.array([0.75] * count, pa.float32()),
             "image_weight": pa.array([0.25] * count, pa.float32()),
             "photo_effect": pa.array([0.1] * count, pa.float32()),
@@ -122,14 +139,13 @@ def _items(rows: np.ndarray, vectors: np.ndarray) -> pa.RecordBatch:
     )
 
 
-@pytest.fixture
-def put_build(lake, spark, write_build, promoted_model, vectors):
-    """Puts a build with its row into the lake, as if a night had made it: `put_build("build-a", date, "passed")`."""
-    nights = iter(range(100))
+@pytest.fixture(scope="session")
+def put_build_in(spark, write_build):
+    """Puts a build with its row into any lake: `put_build_in(lake, "build-a", date, "passed", rows, model_version)`."""
+    nights = iter(range(1000))
 
-    def put(build_id, date, status, *, rows=None, model_version=promoted_model):
-        rows = np.array(list(vectors.values())) if rows is None else rows
-        write_build(lake.path("indexes", build_id), rows, build_id=build_id, model_version=model_version)
+    def put(lake, build_id, date, status, rows, model_version, **written):
+        write_build(lake.path("indexes", build_id), rows, build_id=build_id, model_version=model_version, **written)
         made = dt.datetime(2026, 11, 1, tzinfo=dt.UTC) + dt.timedelta(hours=next(nights))
         row = {
             **dict.fromkeys(INDEX_BUILDS.column_names),
@@ -147,5 +163,16 @@ def put_build(lake, spark, write_build, promoted_model, vectors):
             "published_at": made if status in ("published", "superseded") else None,
         }
         lake.append(INDEX_BUILDS, spark.createDataFrame([row], INDEX_BUILDS.schema))
+
+    return put
+
+
+@pytest.fixture
+def put_build(lake, put_build_in, promoted_model, vectors):
+    """Puts a build into the test's lake, as if a night had made it: `put_build("build-a", date, "passed")`."""
+
+    def put(build_id, date, status, *, rows=None, model_version=promoted_model):
+        rows = np.array(list(vectors.values())) if rows is None else rows
+        put_build_in(lake, build_id, date, status, rows, model_version)
 
     return put

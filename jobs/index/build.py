@@ -51,7 +51,7 @@ class Options(DatedOptions):
         None,
         pattern=INDEX_KEY_PATTERN,
         description="FAISS factory string: Flat, HNSW<links>, IVF<lists>[_HNSW<links>],Flat, or with SQ8, PQ<m>x4fs, "
-        "RaBitQ or RaBitQfs in place of Flat and ,RFlat behind it; else by size.",
+        "RaBitQ<bits> or RaBitQfs<bits> in place of Flat and ,RFlat behind it; else by size.",
     )
     shards: int | None = Field(None, ge=1, description="Number of shards (of each part); else by size.")
     partition_by: Literal["category"] | None = Field(

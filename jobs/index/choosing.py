@@ -15,12 +15,9 @@ EXACT_BELOW = 100_000
 _CODES_FROM = 1_000_000
 # From so many lists on, finding the nearest ones is itself worth an index.
 _GRAPH_QUANTIZER_FROM = 8_192
-# A bit a dimension tells too little of a short vector.
+# Two bits a dimension tell too little of a short vector, and too little to find nearly everything.
 _BITS_FROM_DIMENSION = 64
-# What codes of a bit a dimension cannot be refined to at any sensible cost.
 _BITS_UP_TO_RECALL = 0.995
-# Length of a vector of product quantization's parts, the usual choice for 4 bits a part.
-_PART_DIMENSION = 4
 _MEBIBYTE = 2**20
 
 
@@ -82,9 +79,6 @@ def _choose_key(vectors: int, dimension: int, recall_target: float) -> str:
 
 
 def _choose_code(dimension: int, recall_target: float) -> str:
-    if recall_target > _BITS_UP_TO_RECALL:
-        return "SQ8"
-    if dimension >= _BITS_FROM_DIMENSION:
-        return "RaBitQ"
-    parts = dimension // _PART_DIMENSION
-    return f"PQ{parts}x4fs" if dimension % _PART_DIMENSION == 0 and parts % 2 == 0 else "SQ8"
+    if dimension >= _BITS_FROM_DIMENSION and recall_target <= _BITS_UP_TO_RECALL:
+        return "RaBitQ2"
+    return "SQ8"

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Self
 
 # Each of these has every vector whole: in the lists, in the graph, or beside short codes that only preselect.
 INDEX_KEY_PATTERN = (
-    r"^(Flat|HNSW[1-9]\d*|IVF[1-9]\d*(_HNSW[1-9]\d*)?,(Flat|(SQ8|PQ[1-9]\d*x4fs|RaBitQ|RaBitQfs),RFlat))$"
+    r"^(Flat|HNSW[1-9]\d*|IVF[1-9]\d*(_HNSW[1-9]\d*)?,(Flat|(SQ8|PQ[1-9]\d*x4fs|RaBitQ(fs)?[2-8]?),RFlat))$"
 )
 
 _FLOAT_BYTES = 4
 _ID_BYTES = 8
-# What RaBitQ keeps of a vector beside a bit a dimension: its norm and the factors of its estimate.
-_RABITQ_EXTRA_BYTES = 8
+# What RaBitQ keeps of a vector beside its bits: the factors of its estimate, of a coarse and a fine one for more bits.
+_RABITQ_FACTOR_BYTES = {False: 8, True: 20}
 # FAISS wants so many vectors a list to train on; more improve recall little.
 _TRAINING_VECTORS_PER_LIST = 40
 
@@ -27,7 +28,7 @@ class IndexKey:
         text: The string.
         lists: Inverted lists; 0 without.
         links: A vector's links in the graph of all vectors; 0 without.
-        code: What the lists hold of a vector: Flat (all of it), SQ8, PQ<m>x4fs, RaBitQ or RaBitQfs.
+        code: What the lists hold of a vector: Flat (all of it), SQ8, PQ<m>x4fs, RaBitQ[<bits>] or RaBitQfs[<bits>].
         refines: Whether vectors lie whole beside their codes, to put what these preselect in order.
     """
 
@@ -64,7 +65,8 @@ class IndexKey:
             return dimension
         if self.code.startswith("PQ"):
             return int(self.code.removeprefix("PQ").removesuffix("x4fs")) // 2
-        return dimension // 8 + _RABITQ_EXTRA_BYTES
+        bits = int(self.code.removeprefix("RaBitQ").removeprefix("fs") or 1)
+        return bits * math.ceil(dimension / 8) + _RABITQ_FACTOR_BYTES[bits > 1]
 
     def bytes_a_vector(self, dimension: int) -> int:
         """What a vector takes in the index's file, and in the memory of whoever builds it."""

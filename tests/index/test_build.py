@@ -226,11 +226,10 @@ def test_an_index_key_that_loses_vectors_is_refused_before_anything_starts():
         (3_000, 128, 0.98, "Flat", 2),
         (99_999, 128, 0.98, "Flat", 2),
         (300_000, 128, 0.98, "IVF2048,Flat", 2),
-        (1_000_000, 128, 0.98, "IVF4096,RaBitQ,RFlat", 5),
+        (1_000_000, 128, 0.98, "IVF4096,RaBitQ2,RFlat", 5),
         (1_000_000, 128, 0.999, "IVF4096,SQ8,RFlat", 5),
-        (1_000_000, 32, 0.98, "IVF4096,PQ8x4fs,RFlat", 2),
-        (1_000_000, 30, 0.98, "IVF4096,SQ8,RFlat", 2),
-        (20_000_000, 128, 0.98, "IVF16384_HNSW32,RaBitQ,RFlat", 82),
+        (1_000_000, 32, 0.98, "IVF4096,SQ8,RFlat", 2),
+        (20_000_000, 128, 0.98, "IVF16384_HNSW32,RaBitQ2,RFlat", 86),
     ],
 )
 def test_larger_catalogs_get_lists_then_codes_and_more_shards(vectors, dimension, recall_target, key, shards):
@@ -239,7 +238,16 @@ def test_larger_catalogs_get_lists_then_codes_and_more_shards(vectors, dimension
 
 
 @pytest.mark.parametrize(
-    "text", ["Flat", "HNSW8", "IVF16,Flat", "IVF16,SQ8,RFlat", "IVF16,PQ32x4fs,RFlat", "IVF16,RaBitQ,RFlat"]
+    "text",
+    [
+        "Flat",
+        "HNSW8",
+        "IVF16,Flat",
+        "IVF16,SQ8,RFlat",
+        "IVF16,PQ32x4fs,RFlat",
+        "IVF16,RaBitQ,RFlat",
+        "IVF16,RaBitQ2,RFlat",
+    ],
 )
 def test_the_memory_that_a_kind_is_said_to_take_is_what_it_takes(text):
     rows = np.random.default_rng(0).normal(size=(4_000, 128)).astype(np.float32)

@@ -64,7 +64,7 @@ KINDS = [
     {"index_key": "IVF16_HNSW4,Flat", "nprobe": 2},
     {"index_key": "IVF16,SQ8,RFlat", "nprobe": 2},
     {"index_key": "IVF16,PQ8x4fs,RFlat", "nprobe": 2},
-    {"index_key": "IVF16,RaBitQfs,RFlat", "nprobe": 2},
+    {"index_key": "IVF16,RaBitQ2,RFlat", "nprobe": 2},
     {"index_key": "HNSW4", "ef_search": 16},
 ]
 

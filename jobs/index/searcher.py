@@ -109,13 +109,13 @@ class Searcher:
         if only is not None and only.shape != (len(self),):
             raise ValueError(f"{self.manifest.build_id}: expected only of shape ({len(self)},), got {only.shape}")
         queries = np.ascontiguousarray(queries, dtype=np.float32)
-        best = faiss.ResultHeap(len(queries), k, keep_max=True)
         parts = self._search_exactly(queries, k, only) if exact else self._search_shards(queries, k, only, effort)
+        best = Neighbours(np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64))
         for start, found in parts:
-            rows = np.where(found.positions >= 0, found.positions + start, -1)
-            best.add_result(found.scores, rows)
-        best.finalize()
-        return Neighbours(np.where(best.I >= 0, best.D, -np.inf), best.I)
+            best = _merged(
+                best, Neighbours(found.scores, np.where(found.positions >= 0, found.positions + start, -1)), k
+            )
+        return _filled_up(best, k)
 
     def _search_shards(
         self, queries: np.ndarray, k: int, only: np.ndarray | None, effort: Effort | None
@@ -175,3 +175,19 @@ class Searcher:
     def items(self, columns: Sequence[str]) -> pa.Table:
         """Columns of every row, in the order of rows; `shard.ITEM_COLUMNS` names what there is."""
         return pa.concat_tables(pq.read_table(path, columns=list(columns)) for path in self._items_paths)
+
+
+def _merged(best: Neighbours, more: Neighbours, k: int) -> Neighbours:
+    """The k best of two sets of rows, best first; of equal scores those of `best` come first."""
+    scores = np.concatenate([best.scores, np.where(more.rows >= 0, more.scores, -np.inf)], axis=1)
+    rows = np.concatenate([best.rows, more.rows], axis=1)
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return Neighbours(np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1))
+
+
+def _filled_up(best: Neighbours, k: int) -> Neighbours:
+    """As many places a query as were asked for, the last of them empty where there is less to be found."""
+    lacking = ((0, 0), (0, k - best.rows.shape[1]))
+    return Neighbours(
+        np.pad(best.scores, lacking, constant_values=-np.inf), np.pad(best.rows, lacking, constant_values=-1)
+    )

@@ -52,12 +52,13 @@ def tune(searcher: Searcher, queries: np.ndarray, *, recall_target: float) -> Tu
         recall_target: Recall@10 that is to be reached.
     """
     key = IndexKey.parse(searcher.manifest.index_key)
-    depth = min(_DEEPEST, len(searcher))
-    exact = searcher.search(queries, depth, exact=True)
+    depths = [k for k in _DEPTHS if k <= len(searcher)] or [len(searcher)]
+    exact = searcher.search(queries, max(depths), exact=True)
 
     def measured(effort: Effort) -> Tuned:
-        recall = _recall(searcher.search(queries, depth, effort=effort), exact)
-        reached = all(recall[k] >= recall_target - less for k, less in _DEPTHS.items() if k in recall)
+        # Each depth by a search of its own: one for more results works harder, and finds more of the first ones.
+        recall = {k: _recall(searcher.search(queries, k, effort=effort), exact, k) for k in depths}
+        reached = all(recall[k] >= recall_target - _DEPTHS.get(k, 0) for k in depths)
         return Tuned(effort, recall, reached)
 
     if not key.lists and not key.links:
@@ -104,8 +105,6 @@ def _is_flat(tried: list[Tuned]) -> bool:
     return len(tried) > _STEPS_TO_FOURFOLD and tried[-1].recall == tried[-1 - _STEPS_TO_FOURFOLD].recall
 
 
-def _recall(found: Neighbours, exact: Neighbours) -> dict[int, float]:
-    """Mean recall at every depth that there is; what scores as well as the last exact result counts."""
-    depths = [k for k in _DEPTHS if k <= exact.scores.shape[1]] or [exact.scores.shape[1]]
-    least = {k: exact.scores[:, k - 1 : k] - SCORE_TOLERANCE for k in depths}
-    return {k: float((found.scores[:, :k] >= least[k]).mean()) for k in depths}
+def _recall(found: Neighbours, exact: Neighbours, k: int) -> float:
+    """Mean recall of k results; what scores as well as the k-th exact result counts."""
+    return float((found.scores >= exact.scores[:, k - 1 : k] - SCORE_TOLERANCE).mean())

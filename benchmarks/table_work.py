@@ -87,6 +87,7 @@ def items(ids: DataFrame, version: Column, *kept: str) -> DataFrame:
         title.alias("title"),
         F.lit("dress").alias("category"),
         F.lit(10.0).alias("price"),
+        F.lit(True).alias("in_stock"),
         F.lit(None).cast("string").alias("image_uri"),
         F.lit(None).cast("string").alias("image_etag"),
         F.sha2(item_id, 256).alias("image_sha256"),

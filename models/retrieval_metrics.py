@@ -41,17 +41,26 @@ def reciprocal_rank(ranked: Ranked, relevant: Relevant) -> np.ndarray:
     return np.array([1.0 / (1 + hits.argmax()) if hits.any() else 0.0 for hits, _ in _hits(ranked, relevant)])
 
 
-def bootstrap_interval(values: np.ndarray, *, level: float = 0.95) -> tuple[float, float]:
+def bootstrap_interval(
+    values: np.ndarray, *, weights: np.ndarray | None = None, level: float = 0.95
+) -> tuple[float, float]:
     """Percentile-bootstrap interval of the mean of (n,) values; the same values always give the same.
 
     The higher the level, the more resamples: its ends would else be the extremes of a few draws.
+
+    Args:
+        values: One a sample.
+        weights: (n,) positive, what each counts in the mean; None: all the same.
+        level: How often the mean of such samples lies within.
     """
+    weights = np.ones(len(values)) if weights is None else weights
+    weighted = values * weights
     beyond = (1 - level) / 2
     random = np.random.default_rng(0)
-    means = [
-        values[random.integers(len(values), size=(_RESAMPLES, len(values)))].mean(axis=1)
-        for _ in range(max(1, math.ceil(_RESAMPLES_BEYOND / beyond / _RESAMPLES)))
-    ]
+    means = []
+    for _ in range(max(1, math.ceil(_RESAMPLES_BEYOND / beyond / _RESAMPLES))):
+        draws = random.integers(len(values), size=(_RESAMPLES, len(values)))
+        means.append(weighted[draws].sum(axis=1) / weights[draws].sum(axis=1))
     lower, upper = np.quantile(np.concatenate(means), [beyond, 1 - beyond])
     return float(lower), float(upper)
 

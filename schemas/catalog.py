@@ -10,6 +10,7 @@ ITEMS = Table(
         Column("title", STRING, "Title as the seller wrote it, trimmed.", nullable=False, statistics=False),
         Column("category", STRING, "Category as the snapshot names it."),
         Column("price", DOUBLE, "Price in the catalog's currency."),
+        Column("in_stock", BOOLEAN, "Whether the snapshot says that it can be bought now; null: it does not say."),
         Column("image_uri", STRING, "Where the snapshot says the photo is; null without a photo.", statistics=False),
         Column("image_etag", STRING, "Version of the photo at its source; bytes are read again only when it changes."),
         Column("image_sha256", STRING, "Digest of the photo's bytes, key of item_images; null without a photo."),

@@ -8,7 +8,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 # Columns that a snapshot says something about.
-_TOLD = ("title", "category", "price", "image_uri", "image_etag", "image_sha256", "content_hash")
+_TOLD = ("title", "category", "price", "in_stock", "image_uri", "image_etag", "image_sha256", "content_hash")
 
 _HALF = 32  # digits of each half of a content hash
 
@@ -30,7 +30,8 @@ def described(accepted: DataFrame, photos: DataFrame) -> DataFrame:
     """Accepted rows with their photo's version and digest, and the digest of what the model reads.
 
     Args:
-        accepted: item_id, title, category, price, image_uri, photo (image_uri as the photos' source names it).
+        accepted: item_id, title, category, price, in_stock, image_uri, photo (image_uri as the photos' source names
+            it).
         photos: photo, etag, content_sha256; one row a photo.
     """
     return accepted.join(photos, on="photo", how="left").select(
@@ -38,6 +39,7 @@ def described(accepted: DataFrame, photos: DataFrame) -> DataFrame:
         "title",
         "category",
         "price",
+        "in_stock",
         "image_uri",
         F.col("etag").alias("image_etag"),
         F.col("content_sha256").alias("image_sha256"),

@@ -23,7 +23,10 @@ from jobs.catalog.marketplace.queries import Want, judged_wants, phrase
 from jobs.catalog.marketplace.shoppers import Log, Shelf
 from jobs.core.job import JobOptions, JobRun, main
 
-CATALOG = "item_id string, title string, category string, price double, image_uri string, updated_at timestamp"
+CATALOG = (
+    "item_id string, title string, category string, price double, in_stock boolean, image_uri string, "
+    "updated_at timestamp"
+)
 IMAGES = "image_uri string, content binary, first_day boolean, second_day boolean"
 QUERY_LOG = (
     "event_id string, event_ts timestamp, session_id string, query string, item_id string, "

@@ -54,13 +54,12 @@ def flags(accepted: DataFrame, photos: DataFrame, unreadable: DataFrame) -> Data
     """reason and row of everything that is accepted but not whole; a row for each reason.
 
     Args:
-        accepted: flag, photo, row.
+        accepted: flags, photo, row.
         photos: photo, content_sha256, ambiguous.
         unreadable: content_sha256, unreadable_reason.
     """
     names_no_photo = F.col("photo").isNotNull() & F.col("content_sha256").isNull()
-    reasons = F.array(
-        F.col("flag"),
+    of_photo = F.array(
         F.when(names_no_photo, "photo_not_found"),
         F.concat(F.lit("photo_"), "unreadable_reason"),
         F.when(F.col("ambiguous"), "photo_listed_twice"),
@@ -68,7 +67,7 @@ def flags(accepted: DataFrame, photos: DataFrame, unreadable: DataFrame) -> Data
     return (
         accepted.join(photos, on="photo", how="left")
         .join(F.broadcast(unreadable), on="content_sha256", how="left")
-        .select(F.explode(F.array_compact(reasons)).alias("reason"), "row")
+        .select(F.explode(F.concat("flags", F.array_compact(of_photo))).alias("reason"), "row")
     )
 
 

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
-from pyspark.sql.types import ArrayType, BinaryType, DoubleType, FloatType, MapType, StructType
+from pyspark.sql.types import ArrayType, BinaryType, BooleanType, DoubleType, FloatType, MapType, StructType
 
 from jobs.core.forgotten import FORGOTTEN_ITEM, forgotten_item
 from jobs.core.job import JobError
 from jobs.core.sources import MALFORMED, identifier_of, read_source
 
 REQUIRED = ("item_id", "title")
-OPTIONAL = ("category", "price", "image_uri", "updated_at")
+OPTIONAL = ("category", "price", "in_stock", "image_uri", "updated_at")
 
 # Java's \s knows only ASCII; sellers pad titles with full-width and no-break spaces too.
 _SPACE_AROUND = r"(?U)^\s+|\s+$"
@@ -41,16 +41,22 @@ def check_rows(snapshot: DataFrame) -> DataFrame:
         snapshot: What `read_snapshot` gives.
 
     Returns:
-        item_id, title, category, image_uri (STRING), price (DOUBLE), reason (STRING, null: accepted), flag (STRING,
-        null: nothing to say of an accepted row) and row (STRING, JSON: the row as it came).
+        item_id, title, category, image_uri (STRING), price (DOUBLE), in_stock (BOOLEAN), reason (STRING, null:
+        accepted), flags (ARRAY<STRING>: what is amiss with an accepted row) and row (STRING, JSON: the row as it came).
     """
     cleaned = snapshot.select(
         _identifier(snapshot).alias("item_id"),
         F.coalesce(_trimmed("title"), F.lit("")).alias("title"),
         _trimmed("category").alias("category"),
         _price().alias("price"),
+        _in_stock().alias("in_stock"),
         F.nullif(_trimmed("image_uri"), F.lit("")).alias("image_uri"),
-        F.when(F.col("price").isNotNull() & _price().isNull(), "price_not_a_number").alias("flag"),
+        F.array_compact(
+            F.array(
+                F.when(F.col("price").isNotNull() & _price().isNull(), "price_not_a_number"),
+                F.when(F.col("in_stock").isNotNull() & _in_stock().isNull(), "in_stock_not_boolean"),
+            )
+        ).alias("flags"),
         F.when(F.col(MALFORMED).isNotNull(), "malformed_line")
         .when(F.col("item_id").isNull() | (F.trim(F.col("item_id").cast("string")) == ""), "null_item_id")
         .when(_identifier(snapshot).isNull(), "item_id_not_text")
@@ -103,3 +109,11 @@ def _trimmed(name: str) -> Column:
 def _price() -> Column:
     price = F.col("price").cast("string").try_cast(DoubleType())
     return F.when(F.abs(price) < float("inf"), price)  # NaN is larger than infinity in Spark
+
+
+def _in_stock() -> Column:
+    """Spark's own reading of a text as BOOLEAN: true, yes, 1 and so on, in any case."""
+    text = F.col("in_stock").cast("string")
+    # pandas makes 1.0 of a 1 when another row of the column has none.
+    number = text.try_cast(DoubleType())
+    return F.coalesce(text.try_cast(BooleanType()), F.when(number.isin(0.0, 1.0), number == 1.0))

@@ -1,23 +1,27 @@
-"""Which kind of FAISS index a build gets, in how many shards, and how hard it is searched.
+"""Which kind of FAISS index a build gets, and in how many shards.
 
 The rules and the measurements behind them are in docs/index.md.
 """
 
 import math
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from jobs.index.index_key import IndexKey
 
 # Below this an exact scan answers in about 2 ms a query on one core: nothing to gain from an approximation.
 EXACT_BELOW = 100_000
-# One shard's vectors: a task holds this much and a little more, and a changed shard is soon fetched.
-SHARD_BYTES = 64 * 2**20
-# From here on, finding the nearest centroids is itself worth an index.
+# From here on, reading whole vectors list by list is most of a search's time, and short codes are worth training.
+_CODES_FROM = 1_000_000
+# From so many lists on, finding the nearest ones is itself worth an index.
 _GRAPH_QUANTIZER_FROM = 8_192
-# FAISS asks for 39 or more training vectors a centroid; more improve recall little.
-TRAINING_VECTORS_PER_CENTROID = 40
-
-# Vectors are stored whole: whatever the lists miss is the only loss.
-INDEX_KEY_PATTERN = r"^(Flat|IVF[1-9]\d*(_HNSW[1-9]\d*)?,Flat)$"
+# A bit a dimension tells too little of a short vector.
+_BITS_FROM_DIMENSION = 64
+# What codes of a bit a dimension cannot be refined to at any sensible cost.
+_BITS_UP_TO_RECALL = 0.995
+# Length of a vector of product quantization's parts, the usual choice for 4 bits a part.
+_PART_DIMENSION = 4
+_MEBIBYTE = 2**20
 
 
 @dataclass(frozen=True)
@@ -26,44 +30,61 @@ class IndexChoice:
 
     Args:
         index_key: FAISS factory string.
-        shards: Number of shards that item ids hash to.
-        nprobe: Inverted lists that a search reads; 0 for an index without lists.
+        shards: Number of shards of each part of the catalog; one number where it is in one part.
+        recall_target: Recall@10 that the effort of searches is tuned to.
     """
 
     index_key: str
-    shards: int
-    nprobe: int
+    shards: tuple[int, ...]
+    recall_target: float
 
     @property
-    def training_vectors(self) -> int:
-        """Vectors that the index is trained on; 0 when it needs no training."""
-        return TRAINING_VECTORS_PER_CENTROID * _lists(self.index_key)
+    def key(self) -> IndexKey:
+        """The factory string, taken apart."""
+        return IndexKey.parse(self.index_key)
 
 
 def choose_index(
-    vectors: int, dimension: int, *, index_key: str | None = None, shards: int | None = None
+    parts: Sequence[int],
+    dimension: int,
+    *,
+    recall_target: float,
+    shard_memory_mib: int,
+    index_key: str | None = None,
+    shards: int | None = None,
 ) -> IndexChoice:
     """The index for a number of vectors; what the caller names stands.
 
     Args:
-        vectors: Vectors to index, at least 1.
+        parts: Vectors of each part of the catalog that gets shards of its own, each at least 1; one number for all.
         dimension: Length of each.
-        index_key: Factory string that matches `INDEX_KEY_PATTERN`.
-        shards: Number of shards.
+        recall_target: Recall@10 that searches are to reach.
+        shard_memory_mib: What a shard's index may take in the memory of the task that builds it, in MiB.
+        index_key: Factory string that matches `index_key.INDEX_KEY_PATTERN`.
+        shards: Number of shards a part.
     """
-    key = index_key or _choose_key(vectors)
+    key = IndexKey.parse(index_key or _choose_key(sum(parts), dimension, recall_target))
+    most = shard_memory_mib * _MEBIBYTE // key.bytes_a_vector(dimension)
     # Two at least, so that both halves of a small build are written at once and every night exercises the merge.
-    shards = shards or max(2, math.ceil(vectors * dimension * 4 / SHARD_BYTES))
-    return IndexChoice(key, shards, nprobe=math.ceil(_lists(key) / 8))
+    least = 2 if len(parts) == 1 else 1
+    numbers = tuple(shards or max(least, math.ceil(vectors / most)) for vectors in parts)
+    return IndexChoice(key.text, numbers, recall_target)
 
 
-def _choose_key(vectors: int) -> str:
+def _choose_key(vectors: int, dimension: int, recall_target: float) -> str:
     if vectors < EXACT_BELOW:
         return "Flat"
     lists = 2 ** round(math.log2(4 * math.sqrt(vectors)))
-    return f"IVF{lists}_HNSW32,Flat" if lists >= _GRAPH_QUANTIZER_FROM else f"IVF{lists},Flat"
+    quantizer = f"IVF{lists}_HNSW32" if lists >= _GRAPH_QUANTIZER_FROM else f"IVF{lists}"
+    if vectors < _CODES_FROM:
+        return f"{quantizer},Flat"
+    return f"{quantizer},{_choose_code(dimension, recall_target)},RFlat"
 
 
-def _lists(index_key: str) -> int:
-    lists = re.match(r"IVF(\d+)", index_key)
-    return int(lists.group(1)) if lists else 0
+def _choose_code(dimension: int, recall_target: float) -> str:
+    if recall_target > _BITS_UP_TO_RECALL:
+        return "SQ8"
+    if dimension >= _BITS_FROM_DIMENSION:
+        return "RaBitQ"
+    parts = dimension // _PART_DIMENSION
+    return f"PQ{parts}x4fs" if dimension % _PART_DIMENSION == 0 and parts % 2 == 0 else "SQ8"

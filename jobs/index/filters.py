@@ -15,28 +15,32 @@ from jobs.index.searcher import Searcher
 
 @dataclass(frozen=True)
 class ItemFilter:
-    """Conditions that an item has to meet, all of them; an item without category or price meets none on it.
+    """Conditions that an item has to meet, all of them; what is not known of an item meets no condition on it.
 
     Args:
         category: Its category.
         min_price, max_price: Bounds of its price, both included.
+        in_stock: Whether it could be bought when the build was made.
         item_ids: It is one of these.
     """
 
     category: str | None = None
     min_price: float | None = None
     max_price: float | None = None
+    in_stock: bool | None = None
     item_ids: Sequence[str] | None = None
 
     def rows_of(self, searcher: Searcher) -> np.ndarray | None:
         """(rows,) bool: the rows of a build whose items meet the conditions; None without any condition."""
-        conditions: dict[str, list[pc.Expression]] = {"category": [], "price": [], "item_id": []}
+        conditions: dict[str, list[pc.Expression]] = {"category": [], "price": [], "in_stock": [], "item_id": []}
         if self.category is not None:
             conditions["category"].append(pc.field("category") == self.category)
         if self.min_price is not None:
             conditions["price"].append(pc.field("price") >= self.min_price)
         if self.max_price is not None:
             conditions["price"].append(pc.field("price") <= self.max_price)
+        if self.in_stock is not None:
+            conditions["in_stock"].append(pc.field("in_stock") == self.in_stock)
         if self.item_ids is not None:
             conditions["item_id"].append(pc.field("item_id").isin(pa.array(self.item_ids, pa.string())))
         columns = [name for name, named in conditions.items() if named]

@@ -26,7 +26,11 @@ class _Document(BaseModel):
 
 
 class ShardEntry(_Document):
-    """One shard: a FAISS index and, row for row in the order of its ids, the items."""
+    """One shard: a FAISS index and, row for row in the order of its ids, the items.
+
+    `partition` is the value of the column that the build is partitioned by; None where it has none, and in builds that
+    are not partitioned.
+    """
 
     number: int
     rows: int
@@ -34,6 +38,7 @@ class ShardEntry(_Document):
     sha256: str
     items_file: str
     items_sha256: str
+    partition: str | None
 
 
 class Content(_Document):
@@ -43,16 +48,50 @@ class Content(_Document):
     sha256: str
 
 
+class Effort(_Document):
+    """How hard an index is searched; what does not apply to its kind is 0.
+
+    Args:
+        nprobe: Inverted lists that a search reads.
+        ef_search: Candidates that a search of a graph keeps.
+        refine: Candidates that are compared as whole vectors, as a multiple of the results asked for.
+    """
+
+    nprobe: int = 0
+    ef_search: int = 0
+    refine: int = 0
+
+
+class Training(_Document):
+    """The empty trained index that every shard began as: its lists, and the codes in them.
+
+    Args:
+        file, sha256: Where it lies in the build's folder.
+        build_id: The build that it was trained for; later ones keep it while it fits.
+        imbalance: How unevenly this build's vectors lie in the lists: a search reads so many times the vectors that it
+            would read of lists of one length.
+        first_imbalance: The same of the build that it was trained for.
+    """
+
+    file: str
+    sha256: str
+    build_id: str
+    imbalance: float
+    first_imbalance: float
+
+
 class Manifest(_Document):
     """A build.  Shards that no item hashes to are not written, so `shards` may skip numbers."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     build_id: str
     model_version: str
     dimension: int
     metric: Literal["inner_product"] = "inner_product"
     index_key: str
-    nprobe: int
+    effort: Effort
+    training: Training | None
+    partition_by: str | None
     shards: tuple[ShardEntry, ...]
     content: Content
 
@@ -70,16 +109,23 @@ class Manifest(_Document):
         fs, root = url_to_fs(folder)
         return _parse(cls, _read(fs, f"{root}/{MANIFEST_FILE}"), f"{folder}/{MANIFEST_FILE}")
 
+    @property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of every other file of the build, by name."""
+        named = {self.training.file: self.training.sha256} if self.training else {}
+        for shard in self.shards:
+            named |= {shard.file: shard.sha256, shard.items_file: shard.items_sha256}
+        return named
+
     def verify_files(self, folder: str) -> None:
-        """Compare every shard's files with their digests.
+        """Compare every file with its digest.
 
         Raises:
             BuildIntegrityError: A file is missing or differs; the first such file is named.
         """
         fs, root = url_to_fs(folder)
-        for shard in self.shards:
-            verify_file(fs, f"{root}/{shard.file}", shard.sha256)
-            verify_file(fs, f"{root}/{shard.items_file}", shard.items_sha256)
+        for name, sha256 in self.digests.items():
+            verify_file(fs, f"{root}/{name}", sha256)
 
 
 class Current(_Document):
@@ -146,5 +192,9 @@ def _parse(kind: type[_Document], content: bytes, path: str) -> _Document:
         return kind.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
+        if first["loc"] == ("format",):
+            raise BuildIntegrityError(
+                f"{path} is of format {first['input']}, expected 2: another release wrote it; run `index build`"
+            ) from None
         field = ".".join(str(part) for part in first["loc"])
         raise BuildIntegrityError(f"{path} does not parse: {field or 'document'}: {first['msg']}") from None

@@ -1,7 +1,7 @@
-"""Search a build: by one query, or by an item, to the screen; or by a Parquet file of queries to one of results.
+"""Search a build: by one query, or by an item, to the screen; or by a table of queries to one of results.
 
 Reads:  models/<model_version>/, indexes/CURRENT, indexes/<build_id>/
-Writes: the file that --output names
+Writes: the folder that --output names
 """
 
 from __future__ import annotations
@@ -10,41 +10,44 @@ import time
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 from pydantic import Field, model_validator
+from pyspark.sql import functions as F
 from rich.table import Table
 
 from jobs.core.job import JobError, JobOptions, JobRun, main
 from jobs.core.lake import Lake
 from jobs.core.options import CommaSeparated
+from jobs.core.sources import read_source
 from jobs.index.builds import INDEXES, find_build, refuse_removed
 from jobs.index.filters import ItemFilter
+from jobs.index.knn_join import knn_join
 from jobs.index.manifest import BuildIntegrityError
-from jobs.index.searcher import Neighbours, Searcher
+from jobs.index.searcher import Searcher
 
 if TYPE_CHECKING:
     from models.encoder import Encoder
 
-_QUERIES_AT_ONCE = 512
 _SHOWN = ("item_id", "title", "category", "price", "title_weight", "image_weight", "image_status")
 
 
 class Options(JobOptions):
-    """Search a build: by one query, or by an item, to the screen; or by a Parquet file of queries to one of results."""
+    """Search a build: by one query, or by an item, to the screen; or by a table of queries to one of results."""
 
     query: str | None = Field(None, description="One query; the results are printed.")
     like: str | None = Field(None, description="An item of the build; those most like it are printed.")
-    queries: str | None = Field(None, description="Parquet file with query_id and query.")
-    output: str | None = Field(None, description="Parquet file to write: query_id, query, rank, item_id, score.")
+    queries: str | None = Field(None, description="Table of query_id, query: Parquet, CSV, JSON lines or Delta.")
+    output: str | None = Field(
+        None, description="Folder of Parquet files to write: query_id, query, rank, item_id, score."
+    )
     k: int = Field(10, ge=1, le=10_000, description="Results a query.")
     build_id: str | None = Field(None, description="Search this build instead of the published one.")
     exact: bool = Field(False, description="Compare with every vector instead of asking the index.")
     category: str | None = Field(None, description="Find items of this category only.")
     min_price: float | None = Field(None, description="Find items of at least this price only.")
     max_price: float | None = Field(None, description="Find items of at most this price only.")
+    in_stock: bool = Field(False, description="Find items in stock only.")
     item_ids: CommaSeparated[str] | None = Field(None, description="Find some of these items only, as a,b.")
 
     @model_validator(mode="after")
@@ -93,33 +96,27 @@ def query_encoder(lake: Lake, searcher: Searcher) -> Encoder:
     return encoder
 
 
-def results_of(queries: pa.Table, found: Neighbours, item_ids: pa.ChunkedArray) -> pa.Table:
-    """A row a result: query_id, query, rank from 1, item_id, score; fewer than k where the build has fewer items."""
-    query_rows, ranks = np.nonzero(found.rows >= 0)
-    return (
-        queries.select(["query_id", "query"])
-        .take(query_rows)
-        .append_column("rank", pa.array(ranks + 1, pa.int32()))
-        .append_column("item_id", item_ids.take(found.rows[query_rows, ranks]))
-        .append_column("score", pa.array(found.scores[query_rows, ranks]))
-    )
-
-
 def run(job: JobRun, options: Options) -> None:
-    """Open the build, then answer."""
+    """Answer: here, or in as many tasks as there are slots."""
+    conditions = ItemFilter(
+        category=options.category,
+        min_price=options.min_price,
+        max_price=options.max_price,
+        in_stock=True if options.in_stock else None,
+        item_ids=options.item_ids,
+    )
+    if options.queries is None:
+        _print_results(job, options, conditions)
+    else:
+        _answer_file(job, options, conditions)
+
+
+def _print_results(job: JobRun, options: Options, conditions: ItemFilter) -> None:
     with job.stage("open"):
         searcher = open_searcher(job.lake, options.build_id)
-    conditions = ItemFilter(options.category, options.min_price, options.max_price, options.item_ids)
     only = conditions.rows_of(searcher)
     if only is not None:
         job.note(f"{np.count_nonzero(only):,} of {len(searcher):,} items meet the conditions")
-    if options.queries is None:
-        _print_results(job, options, searcher, only)
-    else:
-        _answer_file(job, options, searcher, only)
-
-
-def _print_results(job: JobRun, options: Options, searcher: Searcher, only: np.ndarray | None) -> None:
     if options.like is not None:
         row = _row_of(searcher, options.like)
         asked, vector = f"Like {options.like}", searcher.vectors(np.array([row]))
@@ -158,47 +155,34 @@ def _row_of(searcher: Searcher, item_id: str) -> int:
     return row
 
 
-def _answer_file(job: JobRun, options: Options, searcher: Searcher, only: np.ndarray | None) -> None:
-    with job.stage("open"):
-        encoder = query_encoder(job.lake, searcher)
+def _answer_file(job: JobRun, options: Options, conditions: ItemFilter) -> None:
     with job.stage("read"):
-        queries = _read_queries(options.queries)
-    is_blank = pc.equal(pc.utf8_trim_whitespace(pc.fill_null(queries["query"], "")), "")
-    asked = queries.filter(pc.invert(is_blank))
-    blank = len(queries) - len(asked)
-    if blank:
-        job.note(f"{blank:,} of {len(queries):,} queries are blank and get no results")
-    if not len(asked):
-        raise JobError(f"--queries {options.queries}: none of {len(queries):,} rows has a query to search for")
-    item_ids = searcher.items(["item_id"])["item_id"]
-    results = []
-    with job.progress("search", total=len(asked)) as advance:
-        for start in range(0, len(asked), _QUERIES_AT_ONCE):
-            part = asked.slice(start, _QUERIES_AT_ONCE)
-            with job.stage("encode"):
-                vectors = encoder.embed_queries(part["query"].to_pylist())
-            with job.stage("search"):
-                found = searcher.search(vectors, options.k, exact=options.exact, only=only)
-            results.append(results_of(part, found, item_ids))
-            advance(len(part))
-    with job.stage("write"):
-        table = pa.concat_tables(results)
-        fs, path = url_to_fs(options.output)
-        with fs.open(path, "wb") as file:
-            pq.write_table(table, file)
-    job.count(rows_in=len(queries), rows_out=len(asked), rows_rejected=blank)
-    job.note(f"{len(table):,} results of {searcher.manifest.build_id} are in {options.output}")
-
-
-def _read_queries(path: str) -> pa.Table:
-    fs, root = url_to_fs(path)
-    if not fs.exists(root):
-        raise JobError(f"--queries {path}: nothing is there; expected a Parquet file with query_id and query")
-    table = pq.read_table(root, filesystem=fs)
-    missing = {"query_id", "query"} - set(table.column_names)
-    if missing:
-        raise JobError(f"--queries {path}: expected columns query_id and query, got {table.column_names}")
-    return table.select(["query_id", "query"])
+        fs, output = url_to_fs(options.output)
+        if fs.exists(output):
+            raise JobError(f"--output {options.output} is there already: name another place, or remove it")
+        queries = read_source(job.spark, options.queries, required=("query_id", "query"))
+        is_asked = F.length(F.trim("query")) > 0
+        count, asked = queries.agg(F.count("*"), F.count(F.when(is_asked, 1))).first()
+        if not asked:
+            raise JobError(f"--queries {options.queries}: none of {count:,} rows has a query to search for")
+    with job.stage("open"):
+        build_id = open_searcher(job.lake, options.build_id).manifest.build_id
+    with job.stage("search"):
+        asked_queries = queries.where(is_asked).select("query_id", "query")
+        found = knn_join(
+            asked_queries,
+            options.k,
+            lake=job.lake,
+            by="query",
+            build_id=build_id,
+            only=conditions,
+            exact=options.exact,
+        )
+        found.select("query_id", "query", "rank", "item_id", "score").write.parquet(options.output)
+    job.count(rows_in=count, rows_out=asked, rows_rejected=count - asked)
+    if count > asked:
+        job.note(f"{count - asked:,} of {count:,} queries are blank and get no results")
+    job.note(f"the results of {build_id} are in {options.output}")
 
 
 if __name__ == "__main__":

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 import faiss
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.core import url_to_fs
-from fsspec.implementations.local import LocalFileSystem
 
 from jobs.index.choosing import EXACT_BELOW
-from jobs.index.manifest import BuildIntegrityError, Current, Manifest, verify_file
-from jobs.index.shard import iterate_items, open_index, read_vectors, vectors_of
+from jobs.index.local_files import local_files
+from jobs.index.manifest import BuildIntegrityError, Current, Effort, Manifest
+from jobs.index.shard import iterate_items, vectors_of, verify_pairing
+from jobs.index.shard_index import Candidates, ShardIndex, widened
 
 
 @dataclass(frozen=True)
@@ -37,9 +35,8 @@ class Searcher:
     """A build opened for search.  A row of a build is a position in the concatenation of its shards.
 
     Args:
-        manifest: What the folder holds.
-        folder: The build's folder on this machine.
-        copy: The temporary folder that holds it, when it was fetched: removed with this.
+        manifest: What the build is.
+        files: Where on this machine each of its files lies, by name; their digests were checked.
 
     Example:
         searcher = Searcher.published("/data/lake/indexes")
@@ -47,35 +44,22 @@ class Searcher:
         searcher.items(["item_id", "title"]).take(found.rows[0])
     """
 
-    def __init__(self, manifest: Manifest, folder: Path, copy: tempfile.TemporaryDirectory | None = None) -> None:
+    def __init__(self, manifest: Manifest, files: Mapping[str, str]) -> None:
         self.manifest = manifest
-        self._copy = copy
-        self._items_paths = [str(folder / shard.items_file) for shard in manifest.shards]
-        self._indexes = [open_index(str(folder / shard.file)) for shard in manifest.shards]
+        self._index_paths = [files[shard.file] for shard in manifest.shards]
+        self._items_paths = [files[shard.items_file] for shard in manifest.shards]
+        self._shards = [ShardIndex.open(path) for path in self._index_paths]
         self._starts = np.cumsum([0, *(shard.rows for shard in manifest.shards)])
-        for index in self._indexes:
-            if manifest.nprobe:
-                faiss.extract_index_ivf(index).nprobe = manifest.nprobe
 
     @classmethod
     def open(cls, folder: str) -> Self:
-        """Open a build's folder (a path or URL); what is not on this machine is fetched for as long as this lives.
+        """Open a build's folder (a path or URL).
 
         Raises:
             BuildIntegrityError: A file is missing or differs from its digest; no such file is opened.
         """
         manifest = Manifest.read(folder)
-        fs, root = url_to_fs(folder)
-        if isinstance(fs, LocalFileSystem):
-            manifest.verify_files(folder)
-            return cls(manifest, Path(root))
-        copy = tempfile.TemporaryDirectory(prefix="index-")
-        for shard in manifest.shards:
-            for name, digest in ((shard.file, shard.sha256), (shard.items_file, shard.items_sha256)):
-                local = f"{copy.name}/{name}"
-                fs.get_file(f"{root}/{name}", local)
-                verify_file(LocalFileSystem(), local, digest)
-        return cls(manifest, Path(copy.name), copy)
+        return cls(manifest, local_files(folder, manifest.digests))
 
     @classmethod
     def published(cls, indexes: str) -> Self:
@@ -95,15 +79,24 @@ class Searcher:
     def __len__(self) -> int:
         return int(self._starts[-1])
 
-    def search(self, queries: np.ndarray, k: int, *, exact: bool = False, only: np.ndarray | None = None) -> Neighbours:
+    def search(
+        self,
+        queries: np.ndarray,
+        k: int,
+        *,
+        exact: bool = False,
+        only: np.ndarray | None = None,
+        effort: Effort | None = None,
+    ) -> Neighbours:
         """The k rows with the highest inner product, over all shards.
 
         Args:
             queries: (queries, dimension) float32.
             k: At least 1.
             exact: Compare with every vector instead of asking the index.
-            only: (rows,) bool, the rows that may be found; None: all.  Where few may, the answer is exact: lists are
-                all read then, since those that a query is near to may hold none of them.
+            only: (rows,) bool, the rows that may be found; None: all.  Where few may, the answer is exact: all of them
+                are compared, since the lists that a query is near to may hold none.
+            effort: How hard to search, instead of as hard as the build says.
 
         Raises:
             ValueError: The queries have another dimension, or `only` another length, than the build.
@@ -116,31 +109,43 @@ class Searcher:
         if only is not None and only.shape != (len(self),):
             raise ValueError(f"{self.manifest.build_id}: expected only of shape ({len(self)},), got {only.shape}")
         queries = np.ascontiguousarray(queries, dtype=np.float32)
-        best = Neighbours(
-            np.full((len(queries), k), -np.inf, dtype=np.float32), np.full((len(queries), k), -1, dtype=np.int64)
-        )
-        parts = self._search_exactly(queries, k, only) if exact else self._search_indexes(queries, k, only)
+        best = faiss.ResultHeap(len(queries), k, keep_max=True)
+        parts = self._search_exactly(queries, k, only) if exact else self._search_shards(queries, k, only, effort)
         for start, found in parts:
-            best = _merge(best, found, start)
-        return best
+            rows = np.where(found.positions >= 0, found.positions + start, -1)
+            best.add_result(found.scores, rows)
+        best.finalize()
+        return Neighbours(np.where(best.I >= 0, best.D, -np.inf), best.I)
 
-    def _search_indexes(self, queries: np.ndarray, k: int, only: np.ndarray | None) -> Iterator[tuple[int, Neighbours]]:
-        if only is None:
-            for start, index in zip(self._starts, self._indexes, strict=False):
-                yield start, Neighbours(*index.search(queries, k))
+    def _search_shards(
+        self, queries: np.ndarray, k: int, only: np.ndarray | None, effort: Effort | None
+    ) -> Iterator[tuple[int, Candidates]]:
+        allowed = len(self) if only is None else np.count_nonzero(only)
+        if allowed == len(self):
+            only = None
+        elif allowed < EXACT_BELOW:
+            yield from self._search_few(queries, k, only)
             return
-        all_lists = np.count_nonzero(only) < EXACT_BELOW
-        for start, end, index in zip(self._starts, self._starts[1:], self._indexes, strict=False):
-            if only[start:end].any():
-                yield start, _search_only(index, queries, k, only[start:end], all_lists=all_lists)
+        effort = widened(effort or self.manifest.effort, allowed / len(self))
+        near = self._shards[0].near_lists(queries, effort)
+        for start, end, shard in zip(self._starts, self._starts[1:], self._shards, strict=False):
+            of_shard = None if only is None else only[start:end]
+            if of_shard is None or of_shard.any():
+                yield start, shard.search(queries, k, effort, near, of_shard)
 
-    def _search_exactly(self, queries: np.ndarray, k: int, only: np.ndarray | None) -> Iterator[tuple[int, Neighbours]]:
+    def _search_few(self, queries: np.ndarray, k: int, only: np.ndarray) -> Iterator[tuple[int, Candidates]]:
+        for start, end, shard in zip(self._starts, self._starts[1:], self._shards, strict=False):
+            positions = np.flatnonzero(only[start:end])
+            if len(positions):
+                yield start, shard.search_among(queries, k, positions)
+
+    def _search_exactly(self, queries: np.ndarray, k: int, only: np.ndarray | None) -> Iterator[tuple[int, Candidates]]:
         for start, vectors in self.iterate_vectors():
             allowed = np.arange(len(vectors)) if only is None else np.flatnonzero(only[start : start + len(vectors)])
             if len(allowed):
                 among = vectors if only is None else vectors[allowed]
                 scores, places = faiss.knn(queries, among, min(k, len(allowed)), faiss.METRIC_INNER_PRODUCT)
-                yield start, Neighbours(scores, allowed[places])
+                yield start, Candidates(scores, allowed[places])
 
     def iterate_vectors(self) -> Iterator[tuple[int, np.ndarray]]:
         """Every vector, as stored beside the index: (first row, (rows, dimension) float32), batch by batch."""
@@ -150,43 +155,23 @@ class Searcher:
                 start += batch.num_rows
 
     def vectors(self, rows: np.ndarray) -> np.ndarray:
-        """(rows, dimension) float32: the vectors of these rows, in this order."""
+        """(rows, dimension) float32: the vectors of these rows, in this order, as the index holds them."""
         vectors = np.empty((len(rows), self.manifest.dimension), dtype=np.float32)
-        for path, start, end in zip(self._items_paths, self._starts, self._starts[1:], strict=False):
+        for shard, start, end in zip(self._shards, self._starts, self._starts[1:], strict=False):
             mine = (start <= rows) & (rows < end)
             if mine.any():
-                vectors[mine] = read_vectors(path, rows[mine] - start)
+                vectors[mine] = shard.vectors(rows[mine] - start)
         return vectors
+
+    def verify_pairing(self) -> None:
+        """Prove in every shard that ids are positions.
+
+        Raises:
+            BuildIntegrityError: Vectors and items of a shard do not pair up.
+        """
+        for index, items, shard in zip(self._index_paths, self._items_paths, self.manifest.shards, strict=True):
+            verify_pairing(index, items, shard)
 
     def items(self, columns: Sequence[str]) -> pa.Table:
         """Columns of every row, in the order of rows; `shard.ITEM_COLUMNS` names what there is."""
         return pa.concat_tables(pq.read_table(path, columns=list(columns)) for path in self._items_paths)
-
-
-def _search_only(index: faiss.Index, queries: np.ndarray, k: int, only: np.ndarray, *, all_lists: bool) -> Neighbours:
-    """Search one shard among the rows that `only`, (rows,) bool, allows."""
-    selector = faiss.IDSelectorBitmap(np.packbits(only, bitorder="little"))
-    lists = faiss.try_extract_index_ivf(index)
-    if lists is None:
-        return Neighbours(*index.search(queries, k, params=faiss.SearchParameters(sel=selector)))
-    if not all_lists:
-        parameters = faiss.SearchParametersIVF(sel=selector, nprobe=lists.nprobe)
-        return Neighbours(*index.search(queries, k, params=parameters))
-    # Every list by its number: a coarse quantizer that is a graph may not find all of them.
-    every = np.tile(np.arange(lists.nlist), (len(queries), 1))
-    distances = np.zeros(every.shape, dtype=np.float32)
-    found = Neighbours(np.empty((len(queries), k), dtype=np.float32), np.empty((len(queries), k), dtype=np.int64))
-    arrays = [faiss.swig_ptr(array) for array in (queries, every, distances, found.scores, found.rows)]
-    parameters = faiss.SearchParametersIVF(sel=selector, nprobe=lists.nlist)
-    lists.search_preassigned_c(len(queries), arrays[0], k, *arrays[1:], False, parameters)
-    return found
-
-
-def _merge(best: Neighbours, found: Neighbours, start: int) -> Neighbours:
-    """The best k of two rankings; `found` counts rows from `start`.  Equal scores: the lower row first."""
-    k = best.rows.shape[1]
-    is_row = found.rows >= 0
-    scores = np.concatenate([best.scores, np.where(is_row, found.scores, -np.inf)], axis=1)
-    rows = np.concatenate([best.rows, np.where(is_row, found.rows + start, -1)], axis=1)
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    return Neighbours(np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1))

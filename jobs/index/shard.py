@@ -19,13 +19,15 @@ import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 
-from jobs.index.manifest import BuildIntegrityError, ShardEntry, file_sha256
+from jobs.index.manifest import BuildIntegrityError, Effort, ShardEntry, file_sha256
+from jobs.index.shard_index import ShardIndex, list_sizes
 
 ITEM_COLUMNS = (
     "item_id",
     "title",
     "category",
     "price",
+    "in_stock",
     "content_hash",
     "image_sha256",
     "title_weight",
@@ -35,8 +37,10 @@ ITEM_COLUMNS = (
     "embedding",
 )
 
-# Vectors of a shard that are searched for in it, once written.
+# Vectors of a shard that are searched for in it, once written; how hard; and how many of them a graph may not reach.
 _PROBED_ROWS = 64
+_PROBING = Effort(nprobe=8, ef_search=256, refine=100)
+_LOST_AT_MOST = 0.05
 # Two scores this close are one score: BLAS sums a row differently depending on where it stands.
 SCORE_TOLERANCE = 1e-5
 
@@ -54,11 +58,6 @@ def vectors_of(items: pa.RecordBatch | pa.Table) -> np.ndarray:
     return np.ascontiguousarray(values.reshape(len(column), -1))
 
 
-def open_index(path: str) -> faiss.Index:
-    """A FAISS file, its vectors mapped into memory and not read.  Check its digest first: FAISS trusts its input."""
-    return faiss.read_index(path, faiss.IO_FLAG_MMAP_IFC)
-
-
 class ShardWriter:
     """Writes one shard; holds its FAISS index and one batch of rows, never all rows.
 
@@ -69,11 +68,14 @@ class ShardWriter:
         number: Number of the shard, from 0.
         shards: Number of shards of the build.
         trained: The build's empty trained index, as `faiss.serialize_index` gives it.
+        partition: The part of the catalog that the shard is of.
     """
 
-    def __init__(self, folder: str, number: int, shards: int, trained: np.ndarray) -> None:
+    def __init__(
+        self, folder: str, number: int, shards: int, trained: np.ndarray, *, partition: str | None = None
+    ) -> None:
         self._fs, self._root = url_to_fs(folder)
-        self._number = number
+        self._number, self._partition = number, partition
         self._name = shard_name(number, shards)
         self._index = faiss.deserialize_index(trained)
         self._scratch = Path(tempfile.mkdtemp(prefix="shard-"))
@@ -87,6 +89,11 @@ class ShardWriter:
         if self._items is not None:
             self._items.close()
         shutil.rmtree(self._scratch, ignore_errors=True)
+
+    @property
+    def list_sizes(self) -> np.ndarray:
+        """(lists,) vectors in each inverted list; empty without lists."""
+        return list_sizes(self._index)
 
     def add(self, items: pa.RecordBatch) -> None:
         """Append rows that have the columns `ITEM_COLUMNS`; their ids are the positions that follow."""
@@ -114,8 +121,9 @@ class ShardWriter:
             sha256=self._put(index_path, f"{self._name}.faiss"),
             items_file=f"{self._name}.items.parquet",
             items_sha256=self._put(self._items_path, f"{self._name}.items.parquet"),
+            partition=self._partition,
         )
-        verify_pairing(index_path, self._items_path, entry)
+        verify_pairing(str(index_path), str(self._items_path), entry)
         return entry
 
     def _put(self, local: Path, name: str) -> str:
@@ -132,26 +140,31 @@ class ShardWriter:
         return local_digest
 
 
-def verify_pairing(index_path: Path, items_path: Path, entry: ShardEntry) -> None:
-    """Prove that ids are positions: as many vectors as rows, and sampled rows' vectors find themselves.
+def verify_pairing(index_path: str, items_path: str, entry: ShardEntry) -> None:
+    """Prove that ids are positions: as many vectors as rows, sampled ones lie at their place, and find themselves.
 
     Raises:
         BuildIntegrityError: They do not pair up.
     """
-    index = open_index(str(index_path))
+    index = ShardIndex.open(index_path)
     rows = pq.ParquetFile(items_path).metadata.num_rows
-    if not index.ntotal == rows == entry.rows:
-        raise BuildIntegrityError(f"{entry.file} holds {index.ntotal} vectors, its items file {rows} rows")
+    if not len(index) == rows == entry.rows:
+        raise BuildIntegrityError(f"{entry.file} holds {len(index)} vectors, its items file {rows} rows")
     probed = np.linspace(0, rows - 1, num=min(rows, _PROBED_ROWS)).astype(int)
-    vectors = read_vectors(str(items_path), probed)
-    found = index.search(vectors, 1)[1][:, 0]
-    # An equal vector of another item is as good an answer as the item itself.
-    best = read_vectors(str(items_path), found)
-    wrong = np.abs((vectors * best).sum(axis=1) - (vectors * vectors).sum(axis=1)) > SCORE_TOLERANCE
-    if wrong.any():
+    vectors = read_vectors(items_path, probed)
+    moved = np.abs(index.vectors(probed) - vectors).max(axis=1) > SCORE_TOLERANCE
+    if moved.any():
         raise BuildIntegrityError(
-            f"{entry.file}: {wrong.sum()} of {len(probed)} sampled vectors do not find themselves "
-            f"(first: position {probed[wrong][0]})"
+            f"{entry.file}: {moved.sum()} of {len(probed)} sampled vectors are not those of their rows in "
+            f"{entry.items_file} (first: position {probed[moved][0]})"
+        )
+    found = index.search(vectors, 1, _PROBING, index.near_lists(vectors, _PROBING), None)
+    # An equal vector of another item is as good an answer as the item itself.
+    lost = found.scores.max(axis=1) < (vectors * vectors).sum(axis=1) - SCORE_TOLERANCE
+    if lost.mean() > _LOST_AT_MOST:
+        raise BuildIntegrityError(
+            f"{entry.file}: {lost.sum()} of {len(probed)} sampled vectors do not find themselves "
+            f"(first: position {probed[lost][0]})"
         )
 
 

@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame, Row, Window
 from pyspark.sql import functions as F
 
 from jobs.core.plots import HISTOGRAM_BINS, WeightSpread
+from jobs.index.gates import CEILINGS, COMPARED
 
 # The nightly chain in order; a night is complete when each has run.
 CHAIN = (
@@ -102,6 +103,18 @@ class Gate:
     passed: bool
     blocking: bool
     detail: str | None
+
+    @property
+    def used(self) -> float | None:
+        """Share of what the bound allows that the figure takes up, whatever its unit: 0 at its best, 1 on the bound.
+
+        None where there is no such share: nothing was measured, the bound allows anything or nothing, or it is another
+        build's figure.
+        """
+        best = 0.0 if self.gate in CEILINGS else 1.0
+        if self.gate in COMPARED or self.figure is None or self.bound in (None, 0.0, best):
+            return None
+        return (best - self.figure) / (best - self.bound)
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,35 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 from markupsafe import Markup
 
 from jobs.core.plots import COLUMN_WIDTH, INK, PAGE_WIDTH, REFUSED, REST, WORK, horizontal, svg, themed
-from jobs.operations.night import Rejection, Step
+from jobs.index.gates import CEILINGS
+from jobs.operations.night import Gate, Rejection, Step
+
+# How far a gate's bar reaches at most, in bounds: one far beyond its bound would flatten all others.
+_FARTHEST = 1.5
+
+
+def gate_allowances(gates: Sequence[Gate]) -> Markup:
+    """How much of what its bound allows each gate takes up, one bar each, the nearest to its bound first."""
+    nearest_first = sorted(gates, key=_reach, reverse=True)
+    names = [f"{g.gate}  {g.figure:.4g} ({'≤' if g.gate in CEILINGS else '≥'} {g.bound:.4g})" for g in nearest_first]
+    colours = [WORK if gate.passed else REFUSED if gate.blocking else REST for gate in nearest_first]
+    with themed():
+        figure, axes = horizontal(PAGE_WIDTH, len(names), below=0.4)
+        axes.barh(names, [_reach(gate) for gate in nearest_first], color=colours, height=0.62)
+        axes.axvline(1, color=INK, lw=1)
+        axes.set_xlim(0, _FARTHEST)
+        axes.set_xticks([0, 1], ["best", "bound"])
+        axes.invert_yaxis()
+        axes.grid(axis="y", visible=False)
+        return svg(figure, "gates", "How near each gate is to its bound")
+
+
+def _reach(gate: Gate) -> float:
+    return float(np.clip(np.nan_to_num(gate.used, nan=_FARTHEST), 0, _FARTHEST))
 
 
 def rejection_bars(rejections: Sequence[Rejection]) -> Markup:

@@ -23,6 +23,7 @@ from jobs.operations.contact_sheet import Answer, answer_queries, sample_queries
 from jobs.operations.night import (
     Build,
     CatalogChange,
+    Gate,
     Rejection,
     Step,
     Vectors,
@@ -94,6 +95,12 @@ class Page:
         return sum(step.startup_seconds for step in self.steps)
 
     @property
+    def bounded_gates(self) -> Sequence[Gate]:
+        """Gates of the build of which it can be told how near to their bound they are."""
+        gates = (self.build and self.build.gates) or ()
+        return [gate for gate in gates if gate.used is not None]
+
+    @property
     def plots(self) -> Mapping[str, Markup]:
         """The plots for which there is data, by name."""
         drawn = {}
@@ -101,6 +108,8 @@ class Page:
             drawn["timings"] = plots.step_timings(self.steps)
         if self.rejections:
             drawn["rejections"] = plots.rejection_bars(self.rejections)
+        if self.bounded_gates:
+            drawn["gates"] = plots.gate_allowances(self.bounded_gates)
         if self.vectors and any(self.vectors.histogram):
             drawn["weights"] = weight_histogram(self.vectors.histogram)
             drawn["categories"] = weight_spreads(self.vectors.categories)

@@ -27,8 +27,9 @@ VIEWS = (
         "Active items with their vector and weights under the published build's model; NULL where there is none yet.",
         (ITEMS, ITEM_EMBEDDINGS, INDEX_BUILDS),
         """
-        SELECT i.item_id, i.title, i.category, i.price, i.image_uri, i.image_sha256, i.first_seen, i.snapshot_date,
-               e.model_version, e.title_weight, e.image_weight, e.photo_effect, e.image_status, e.embedding
+        SELECT i.item_id, i.title, i.category, i.price, i.in_stock, i.image_uri, i.image_sha256, i.first_seen,
+               i.snapshot_date, e.model_version, e.title_weight, e.image_weight, e.photo_effect, e.image_status,
+               e.embedding
         FROM make.items i
         LEFT JOIN make.index_builds b ON b.status = 'published'
         LEFT JOIN make.item_embeddings e

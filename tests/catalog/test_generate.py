@@ -30,7 +30,7 @@ def table(spark, folder: Path, name: str):
 
 
 def test_every_table_has_the_columns_that_ingests_expect(spark, generated):
-    catalog = ["item_id", "title", "category", "price", "image_uri", "updated_at"]
+    catalog = ["item_id", "title", "category", "price", "in_stock", "image_uri", "updated_at"]
     log = ["event_id", "event_ts", "session_id", "query", "item_id", "event_type", "position"]
     for date in ("2026-11-20", "2026-11-21"):
         assert table(spark, generated[0], f"{date}/catalog").columns == catalog

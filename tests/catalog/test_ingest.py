@@ -14,7 +14,7 @@ from jobs.core.lake import Lake
 from schemas import ITEM_IMAGES, ITEMS, REJECTED_ROWS
 from tests.catalog.test_photos import picture
 
-CATALOG = "item_id string, title string, category string, price double, image_uri string"
+CATALOG = "item_id string, title string, category string, price double, in_stock string, image_uri string"
 FIRST, SECOND, THIRD, FOURTH = (dt.date(2026, 11, day) for day in (1, 2, 3, 4))
 
 WHOLE, OTHER, LARGE = picture(), picture(40), picture(size=(200, 200))
@@ -23,18 +23,18 @@ PHOTOS = {"1.jpg": WHOLE, "2.jpg": OTHER, "broken.jpg": TRUNCATED, "null.jpg": N
 TWICE = [("twice.jpg", picture(size=(8, 8))), ("twice.jpg", picture(size=(8, 9)))]
 
 
-def product(number, title="Sock", price=9.5, photo=None):
-    return (f"P{number}", title, "Clothes", price, photo)
+def product(number, title="Sock", price=9.5, in_stock="yes", photo=None):
+    return (f"P{number}", title, "Clothes", price, in_stock, photo)
 
 
-NO_ID = (None, "No id", None, None, None)
+NO_ID = (None, "No id", None, None, None, None)
 SNAPSHOT = {
     1: product(1, "Red dress", photo="1.jpg"),
     2: product(2, "Blue shirt", photo="2.jpg"),
     3: product(3, "Green hat", photo="1.jpg"),
     **{number: product(number) for number in range(4, 10)},
     11: product(11, photo="nowhere.jpg"),
-    12: product(12, photo="broken.jpg"),
+    12: product(12, in_stock="maybe", photo="broken.jpg"),
     13: product(13, photo="twice.jpg"),
     14: product(14, photo="null.jpg"),
 }
@@ -43,6 +43,7 @@ CHANGED = {
     1: product(1, "Scarlet dress", photo="1.jpg"),
     3: product(3, "Green hat", price=1.0, photo="1.jpg"),
     4: product(4, title=" "),
+    5: product(5, in_stock="no"),
     10: product(10, "New"),
 }
 
@@ -120,7 +121,8 @@ def test_a_first_snapshot_becomes_the_items(nights):
     assert (record.verdict, record.rows_in, record.rows_out, record.rows_rejected) == ("succeeded", 14, 13, 1)
     assert (record.figures["items_new"], len(items)) == (13, 13)
     dress = items["P1"]
-    assert (dress.title, dress.price, dress.image_sha256) == ("Red dress", 9.5, digest(WHOLE))
+    assert (dress.title, dress.price, dress.in_stock) == ("Red dress", 9.5, True)
+    assert dress.image_sha256 == digest(WHOLE)
     assert (dress.is_active, dress.first_seen, dress.snapshot_date, dress.inactive_since) == (True, FIRST, FIRST, None)
 
 
@@ -131,9 +133,10 @@ def test_bytes_are_kept_once_however_many_items_show_them(nights):
     assert len({image.content_sha256 for image in state.images}) == len(state.images) == 4
 
 
-def test_photos_that_are_missing_broken_or_listed_twice_are_flagged_and_their_items_kept(nights):
+def test_what_is_missing_broken_listed_twice_or_not_understood_is_flagged_and_its_item_kept(nights):
     state = nights["first"]
     assert [reason for source, _, reason in state.reasons if source == "catalog_flags"] == [
+        "in_stock_not_boolean",
         "photo_listed_twice",
         "photo_not_found",
         "photo_not_found",
@@ -144,7 +147,7 @@ def test_photos_that_are_missing_broken_or_listed_twice_are_flagged_and_their_it
     assert state.items["P13"].image_sha256 is not None
     (broken,) = (image for image in state.images if not image.readable)
     assert (bytes(broken.content), broken.unreadable_reason, broken.width) == (TRUNCATED, "truncated", None)
-    assert state.items["P12"].image_sha256 == broken.content_sha256
+    assert (state.items["P12"].image_sha256, state.items["P12"].in_stock) == (broken.content_sha256, None)
 
 
 def test_the_same_snapshot_again_writes_no_version_and_reads_no_photo(nights):
@@ -163,13 +166,15 @@ def test_a_later_snapshot_without_a_change_touches_no_item(nights):
 def test_the_next_snapshot_changes_exactly_what_differs(nights):
     record, after = nights["changed"].record, nights["changed"].items
     kinds = ("new", "content", "details", "departed", "returned", "retitled", "rephotographed", "lost_photo")
-    assert [record.figures[f"items_{kind}"] for kind in kinds] == [1, 2, 1, 1, 0, 1, 1, 0]
-    assert {number for number, row in after.items() if row.snapshot_date == SECOND} == {"P1", "P2", "P3", "P9", "P10"}
+    assert [record.figures[f"items_{kind}"] for kind in kinds] == [1, 2, 2, 1, 0, 1, 1, 0]
+    changed = {number for number, row in after.items() if row.snapshot_date == SECOND}
+    assert changed == {"P1", "P2", "P3", "P5", "P9", "P10"}
     assert after["P2"].image_sha256 == digest(LARGE)
+    assert (after["P3"].price, after["P5"].in_stock) == (1.0, False)
     assert after["P1"].first_seen == FIRST
 
 
-def test_the_content_hash_covers_title_and_photo_and_not_the_price(nights):
+def test_the_content_hash_covers_title_and_photo_and_neither_price_nor_stock(nights):
     before, after = nights["first"].items, nights["changed"].items
     assert {number for number in before if before[number].content_hash != after[number].content_hash} == {"P1", "P2"}
 

@@ -86,9 +86,15 @@ def test_the_second_day_changes_a_few_items_in_every_way():
         "another photo name": both & (first["photo_name"] != second["photo_name"]),
         "broken": both & (first["photo"] != "truncated") & (second["photo"] == "truncated"),
         "repriced": both & (first["price_version"] != second["price_version"]),
+        "sold out": both & first["in_stock"] & ~second["in_stock"],
     }
     shares = {way: changed.mean() for way, changed in ways.items()}
     assert all(0.003 < share < 0.06 for share in shares.values()), shares
+
+
+def test_most_items_are_in_stock():
+    rows = MARKET.catalog_rows(np.arange(MARKET.items), FIRST_DAY)
+    assert 0.88 < rows["in_stock"].mean() < 0.96
 
 
 def test_cards_with_one_text_are_the_same_file():

@@ -11,7 +11,10 @@ from jobs.catalog.snapshot import OPTIONAL, check_rows, read_snapshot
 from jobs.core.job import JobError
 from jobs.core.sources import MALFORMED
 
-COLUMNS = "item_id string, title string, category string, price double, image_uri string, updated_at timestamp"
+COLUMNS = (
+    "item_id string, title string, category string, price double, in_stock boolean, image_uri string, "
+    "updated_at timestamp"
+)
 
 
 @pytest.fixture
@@ -26,8 +29,8 @@ def check(spark):
     return checked
 
 
-def row(item_id="P1", title="Red dress", category="Dress", price=9.5, image_uri="1.jpg", day=1):
-    return (item_id, title, category, price, image_uri, dt.datetime(2026, 11, day))
+def row(item_id="P1", title="Red dress", category="Dress", price=9.5, in_stock=True, image_uri="1.jpg", day=1):
+    return (item_id, title, category, price, in_stock, image_uri, dt.datetime(2026, 11, day))
 
 
 def test_every_row_is_either_accepted_or_refused_with_its_reason(check):
@@ -44,12 +47,13 @@ def test_every_row_is_either_accepted_or_refused_with_its_reason(check):
 
 
 def test_a_refused_row_is_recorded_as_it_came(check):
-    (refused,) = check([row("P1", title="  ", price=3.0)])
+    (refused,) = check([row("P1", title="  ", price=3.0, in_stock=False)])
     assert json.loads(refused.row) == {
         "item_id": "P1",
         "title": "  ",
         "category": "Dress",
         "price": 3.0,
+        "in_stock": False,
         "image_uri": "1.jpg",
         "updated_at": "2026-11-01T00:00:00.000Z",
     }
@@ -111,13 +115,42 @@ def test_columns_that_the_model_does_not_need_may_be_absent(spark, tmp_path):
     rows = spark.createDataFrame([("P1", "Red dress")], "item_id string, title string")
     rows.write.parquet(str(tmp_path / "catalog"))
     (checked,) = check_rows(read_snapshot(spark, str(tmp_path / "catalog"))).collect()
-    assert (checked.category, checked.price, checked.image_uri, checked.reason) == (None, None, None, None)
+    optional = (checked.category, checked.price, checked.in_stock, checked.image_uri)
+    assert (optional, checked.flags, checked.reason) == ((None,) * 4, [], None)
 
 
 @pytest.mark.parametrize("price", ["nine", "NaN", "Infinity", "1,5"])
 def test_a_price_that_is_no_number_is_flagged_and_its_row_accepted(check, price):
     (checked,) = check([("P1", "Red dress", price)], "item_id string, title string, price string")
-    assert (checked.price, checked.flag, checked.reason) == (None, "price_not_a_number", None)
+    assert (checked.price, checked.flags, checked.reason) == (None, ["price_not_a_number"], None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "yes_and_no"),
+    [
+        ("boolean", [True, False]),
+        ("int", [1, 0]),
+        ("double", [1.0, 0.0]),
+        ("string", ["true", "FALSE", " Yes ", "no", "1", "0", "1.0", "0.0"]),
+    ],
+)
+def test_stock_is_understood_in_the_forms_that_catalogs_have_for_it(check, kind, yes_and_no):
+    rows = [(place, "Red dress", value) for place, value in enumerate([*yes_and_no, None])]
+    checked = sorted(check(rows, f"item_id int, title string, in_stock {kind}"), key=lambda r: r.item_id)
+    assert [r.in_stock for r in checked] == [True, False] * (len(yes_and_no) // 2) + [None]
+    assert not any(r.flags for r in checked)
+
+
+@pytest.mark.parametrize("in_stock", ["maybe", "", "2", "0.5", "NaN"])
+def test_stock_that_is_neither_yes_nor_no_is_flagged_and_its_row_accepted(check, in_stock):
+    (checked,) = check([("P1", "Red dress", in_stock)], "item_id string, title string, in_stock string")
+    assert (checked.in_stock, checked.flags, checked.reason) == (None, ["in_stock_not_boolean"], None)
+
+
+def test_everything_that_is_amiss_with_a_row_is_flagged(check):
+    columns = "item_id string, title string, price string, in_stock string"
+    (checked,) = check([("P1", "Red dress", "nine", "maybe")], columns)
+    assert checked.flags == ["price_not_a_number", "in_stock_not_boolean"]
 
 
 def test_a_timestamp_in_nanoseconds_as_pandas_writes_it_is_read(spark, tmp_path):
@@ -141,10 +174,10 @@ def test_every_format_gives_the_same_rows(spark, tmp_path, kind):
         (part,) = (tmp_path / "catalog.jsonl").glob("part-*.json")
         path = str(part.rename(tmp_path / "rows.jsonl"))
     checked = check_rows(read_snapshot(spark, path)).orderBy("item_id").collect()
-    assert [(r.item_id, r.title, r.category, r.price, r.image_uri, r.reason) for r in checked] == [
-        (None, "Red dress", "Dress", 9.5, "1.jpg", "null_item_id"),
-        ("1", '5" heel, "red"', "Dress", 9.5, "1.jpg", None),
-        ("2", "连衣裙", "Dress", 9.5, "1.jpg", None),
+    assert [(r.item_id, r.title, r.category, r.price, r.in_stock, r.image_uri, r.reason) for r in checked] == [
+        (None, "Red dress", "Dress", 9.5, True, "1.jpg", "null_item_id"),
+        ("1", '5" heel, "red"', "Dress", 9.5, True, "1.jpg", None),
+        ("2", "连衣裙", "Dress", 9.5, True, "1.jpg", None),
     ]
 
 

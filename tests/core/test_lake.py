@@ -16,7 +16,7 @@ DAY = dt.date(2026, 11, 1)
 
 
 def item(item_id: str, title: str, date: dt.date = DAY) -> tuple:
-    return (item_id, title, None, None, None, None, None, title, True, DAY, None, date)
+    return (item_id, title, None, None, None, None, None, None, title, True, DAY, None, date)
 
 
 def items(spark, *rows: tuple):

@@ -20,7 +20,7 @@ def put_items(lake, spark, *products: tuple[str, str, bytes | None], active: boo
         if photo is not None:
             photos[digest] = photo
         gone = None if active else DAY
-        rows.append((item_id, title, "c", price, digest, digest, digest, "", active, DAY, gone, DAY))
+        rows.append((item_id, title, "c", price, None, digest, digest, digest, "", active, DAY, gone, DAY))
     items = spark.createDataFrame(rows, ITEMS.schema)
     lake.merge(ITEMS, items.withColumn("content_hash", content_hash(F.col("title"), F.col("image_sha256"))))
     images = [(digest, content, len(content), 1, 1, "JPEG", True, None) for digest, content in photos.items()]

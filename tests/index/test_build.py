@@ -2,16 +2,20 @@
 
 import datetime as dt
 
+import faiss
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from pyspark.sql import functions as F
+from rich.filesize import decimal
 
 from jobs.core.options import OptionsError, parse_options
 from jobs.index import build
 from jobs.index.choosing import choose_index
+from jobs.index.index_key import IndexKey
 from jobs.index.manifest import Manifest
 from jobs.index.searcher import Searcher
-from schemas import INDEX_BUILDS
+from schemas import INDEX_BUILDS, ITEMS, JOB_RUNS
 
 DAY = dt.date(2026, 11, 1)
 NEXT_DAY = dt.date(2026, 11, 2)
@@ -126,14 +130,83 @@ def test_a_build_that_was_cut_off_is_built_again_from_nothing(lake, run_job, emb
     }
 
 
-def test_inverted_lists_are_trained_once_and_shared_by_all_shards(lake, run_job, embedded):
-    run_job(build, date=DAY, index_key="IVF4,Flat", shards=2)
-    searcher = searcher_of(lake, builds(lake)[0]["build_id"])
-    import faiss
+def centroids(lake, build_id: str) -> list[np.ndarray]:
+    """The centroids of every shard's lists."""
+    came = []
+    for shard in Manifest.read(lake.uri("indexes", build_id)).shards:
+        index = faiss.read_index(lake.path("indexes", build_id, shard.file))
+        came.append(faiss.extract_index_ivf(index).quantizer.reconstruct_n(0, 4))
+    return came
 
-    first, second = (faiss.extract_index_ivf(index).quantizer for index in searcher._indexes)
-    np.testing.assert_array_equal(first.reconstruct_n(0, 4), second.reconstruct_n(0, 4))
-    assert len(searcher) == 40
+
+def test_lists_are_trained_once_shared_by_all_shards_and_kept_while_they_are_even(
+    lake, run_job, embedded, put_items, vectors
+):
+    options = {"index_key": "IVF4,Flat", "shards": 2}
+    trained = run_job(build, date=DAY, **options)
+    assert "lists trained: no earlier build" in trained["notes"][-1]
+    put_items({"item-00": vectors["item-01"]}, embedded)
+    kept = run_job(build, date=NEXT_DAY, **options)
+    first, second = (row["build_id"] for row in builds(lake))
+    assert f"lists of {first} kept" in kept["notes"][-1]
+    for came in (*centroids(lake, first), *centroids(lake, second)):
+        np.testing.assert_array_equal(came, centroids(lake, first)[0])
+    manifest = Manifest.read(lake.uri("indexes", second))
+    assert manifest.training.build_id == first
+    assert manifest.training.imbalance == kept["figures"]["imbalance"] >= 1
+
+    # Twenty more items in the direction of one: its list is far longer than the others now.
+    put_items({f"copy-{n:02d}": vectors["item-05"] for n in range(20)}, embedded)
+    uneven = run_job(build, date=NEXT_DAY, **options)
+    assert f"lists of {first} kept" in uneven["notes"][-1]
+    put_items({"item-00": vectors["item-00"]}, embedded)
+    retrained = run_job(build, date=NEXT_DAY, **options)
+    assert "lists trained anew: their imbalance was" in retrained["notes"][-1]
+    last = builds(lake)[-1]["build_id"]
+    assert (centroids(lake, last)[0] != centroids(lake, first)[0]).any()
+    assert Manifest.read(lake.uri("indexes", last)).training.build_id == last
+
+
+def test_searches_read_as_many_lists_as_the_recall_that_is_asked_for_takes(lake, run_job, embedded):
+    run_job(build, date=DAY, index_key="IVF8,Flat", recall_target=0.3)
+    run_job(build, date=DAY, index_key="IVF8,Flat", recall_target=1.0)
+    efforts = [searcher_of(lake, row["build_id"]).manifest.effort for row in builds(lake)]
+    assert 1 <= efforts[0].nprobe < efforts[1].nprobe <= 8
+
+
+def test_every_part_of_the_catalog_can_have_shards_of_its_own(lake, spark, run_job, embedded, vectors):
+    of_other = F.col("item_id") < "item-10"
+    lake.delta(ITEMS).update(of_other, {"category": F.when(F.col("item_id") < "item-05", "d")})
+    run_job(build, date=DAY, partition_by="category")
+    (row,) = builds(lake)
+    manifest = Manifest.read(lake.uri("indexes", row["build_id"]))
+    assert manifest.partition_by == "category"
+    assert [(shard.partition, shard.rows) for shard in manifest.shards] == [(None, 5), ("c", 30), ("d", 5)]
+    for shard in manifest.shards:
+        categories = pq.read_table(lake.path("indexes", row["build_id"], shard.items_file))["category"].to_pylist()
+        assert set(categories) == {shard.partition}
+    searcher = searcher_of(lake, row["build_id"])
+    ids = np.array(searcher.items(["item_id"])["item_id"].to_pylist())
+    rows = np.array(list(vectors.values()))
+    expected = np.array(list(vectors))[np.argsort(-(rows @ rows.T), axis=1)[:, :5]]
+    np.testing.assert_array_equal(ids[searcher.search(rows, 5).rows], expected)
+
+
+def test_a_plan_says_what_would_be_built_and_leaves_nothing(lake, run_job, embedded, capfd):
+    run_job(build, date=DAY, index_key="IVF4,Flat", plan=True)
+    said = capfd.readouterr().err
+    assert "40 of 40 active ones, vectors of 32" in said
+    assert "IVF4,Flat, 2 shards" in said
+    assert "unknown: no run has written a build yet" in said
+    assert builds(lake) == []
+    assert lake.read(JOB_RUNS).count() == 0
+    record = run_job(build, date=DAY, index_key="IVF4,Flat")
+    run_job(build, date=DAY, index_key="Flat", plan=True)
+    said = capfd.readouterr().err
+    assert f"by run {record['run_id']} over 40 items, which built IVF4,Flat: take it as a hint" in said
+    size = lake.fs.du(lake.path("indexes", builds(lake)[0]["build_id"]))
+    assert record["figures"]["build_bytes"] == size
+    assert f"about {decimal(size)} on disk" in said
 
 
 def test_more_lists_than_vectors_are_refused(lake, run_job, embedded):
@@ -148,17 +221,34 @@ def test_an_index_key_that_loses_vectors_is_refused_before_anything_starts():
 
 
 @pytest.mark.parametrize(
-    ("vectors", "key", "shards"),
+    ("vectors", "dimension", "recall_target", "key", "shards"),
     [
-        (3_000, "Flat", 2),
-        (99_999, "Flat", 2),
-        (1_000_000, "IVF4096,Flat", 8),
-        (20_000_000, "IVF16384_HNSW32,Flat", 153),
+        (3_000, 128, 0.98, "Flat", 2),
+        (99_999, 128, 0.98, "Flat", 2),
+        (300_000, 128, 0.98, "IVF2048,Flat", 2),
+        (1_000_000, 128, 0.98, "IVF4096,RaBitQ,RFlat", 5),
+        (1_000_000, 128, 0.999, "IVF4096,SQ8,RFlat", 5),
+        (1_000_000, 32, 0.98, "IVF4096,PQ8x4fs,RFlat", 2),
+        (1_000_000, 30, 0.98, "IVF4096,SQ8,RFlat", 2),
+        (20_000_000, 128, 0.98, "IVF16384_HNSW32,RaBitQ,RFlat", 82),
     ],
 )
-def test_larger_catalogs_get_lists_and_more_shards(vectors, key, shards):
-    choice = choose_index(vectors, 128)
-    assert (choice.index_key, choice.shards) == (key, shards)
+def test_larger_catalogs_get_lists_then_codes_and_more_shards(vectors, dimension, recall_target, key, shards):
+    choice = choose_index([vectors], dimension, recall_target=recall_target, shard_memory_mib=128)
+    assert (choice.index_key, choice.shards) == (key, (shards,))
+
+
+@pytest.mark.parametrize(
+    "text", ["Flat", "HNSW8", "IVF16,Flat", "IVF16,SQ8,RFlat", "IVF16,PQ32x4fs,RFlat", "IVF16,RaBitQ,RFlat"]
+)
+def test_the_memory_that_a_kind_is_said_to_take_is_what_it_takes(text):
+    rows = np.random.default_rng(0).normal(size=(4_000, 128)).astype(np.float32)
+    index = faiss.index_factory(128, text, faiss.METRIC_INNER_PRODUCT)
+    index.train(rows)
+    empty = len(faiss.serialize_index(index))
+    index.add(rows)
+    taken = (len(faiss.serialize_index(index)) - empty) / len(rows)
+    assert IndexKey.parse(text).bytes_a_vector(128) == pytest.approx(taken, rel=0.05)
 
 
 def test_items_files_are_sorted_by_item_id_so_that_equal_content_gives_equal_bytes(lake, run_job, embedded):

@@ -1,5 +1,6 @@
 """The searcher's answers are those of a brute-force comparison, however the build is cut, and of no tampered file."""
 
+import functools
 import re
 import subprocess
 import sys
@@ -61,17 +62,33 @@ KINDS = [
     {"index_key": "Flat"},
     {"index_key": "IVF16,Flat", "nprobe": 2},
     {"index_key": "IVF16_HNSW4,Flat", "nprobe": 2},
+    {"index_key": "IVF16,SQ8,RFlat", "nprobe": 2},
+    {"index_key": "IVF16,PQ8x4fs,RFlat", "nprobe": 2},
+    {"index_key": "IVF16,RaBitQfs,RFlat", "nprobe": 2},
+    {"index_key": "HNSW4", "ef_search": 16},
 ]
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind["index_key"])
+@pytest.fixture(scope="module")
+def searcher_of(write_build, tmp_path_factory, vectors):
+    """A build of `vectors` of some kind, opened; made once a kind and number of shards."""
+
+    @functools.cache
+    def build(index_key, shards) -> Searcher:
+        (kind,) = (kind for kind in KINDS if kind["index_key"] == index_key)
+        return Searcher.open(write_build(str(tmp_path_factory.mktemp("build")), vectors, shards=shards, **kind))
+
+    return build
+
+
+@pytest.mark.parametrize("index_key", [kind["index_key"] for kind in KINDS])
 @pytest.mark.parametrize("shards", [1, 3])
 @pytest.mark.parametrize("share", [0.5, 0.02, 0.0])
 @pytest.mark.parametrize("exact", [False, True])
 def test_among_few_rows_the_best_are_found_however_far_they_are(
-    write_build, tmp_path, vectors, queries, kind, shards, share, exact
+    searcher_of, vectors, queries, index_key, shards, share, exact
 ):
-    searcher = Searcher.open(write_build(str(tmp_path), vectors, shards=shards, **kind))
+    searcher = searcher_of(index_key, shards)
     only = np.random.default_rng(2).random(len(vectors)) < share
     found = searcher.search(queries, 10, exact=exact, only=only)
     ids = np.array(searcher.items(["item_id"])["item_id"].to_pylist(), dtype=int)
@@ -83,19 +100,26 @@ def test_among_few_rows_the_best_are_found_however_far_they_are(
     np.testing.assert_allclose(found.scores, best, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", KINDS[1:], ids=lambda kind: kind["index_key"])
-def test_among_many_rows_a_search_reads_the_lists_that_it_reads_without_a_filter(
-    write_build, tmp_path, vectors, queries, kind, monkeypatch
+@pytest.mark.parametrize("index_key", [kind["index_key"] for kind in KINDS[1:]])
+def test_among_many_rows_a_search_keeps_to_them_and_finds_what_one_among_all_does(
+    searcher_of, vectors, queries, index_key, monkeypatch
 ):
-    searcher = Searcher.open(write_build(str(tmp_path), vectors, **kind))
+    searcher = searcher_of(index_key, 3)
     only = np.random.default_rng(2).random(len(vectors)) < 0.5
     few = searcher.search(queries, 10, only=only)
     monkeypatch.setattr("jobs.index.searcher.EXACT_BELOW", 1)
     many = searcher.search(queries, 10, only=only)
     assert only[many.rows[many.rows >= 0]].all()
-    assert (many.rows != few.rows).any(), "lists that lose nothing would make this test idle"
+    assert (many.rows != few.rows).any(), "an index that loses nothing would make this test idle"
+    among_all = searcher.search(queries, 10)
+    exact = searcher.search(queries, 10, exact=True)
+
+    def recall(found, exact):
+        return (found.scores >= exact.scores[:, -1:] - 1e-6).mean()
+
+    assert recall(many, few) >= recall(among_all, exact) - 0.1
     everything = searcher.search(queries, 10, only=np.ones(len(vectors), dtype=bool))
-    np.testing.assert_array_equal(everything.rows, searcher.search(queries, 10).rows)
+    np.testing.assert_array_equal(everything.rows, among_all.rows)
 
 
 def test_conditions_on_items_name_the_rows_that_meet_all_of_them(write_build, tmp_path, vectors):
@@ -109,6 +133,8 @@ def test_conditions_on_items_name_the_rows_that_meet_all_of_them(write_build, tm
     assert numbers(category="d") == list(range(1, 500, 2))
     assert numbers(min_price=3, max_price=7) == [3, 4, 6, 7], "5 has no price"
     assert numbers(category="c", max_price=7, item_ids=["4", "5", "6", "12", "none"]) == [4, 6]
+    assert numbers(in_stock=True, max_price=12) == [0, 3, 4, 7, 12]
+    assert numbers(in_stock=False, max_price=12) == [1, 9]
     assert numbers(item_ids=[]) == []
 
 
@@ -141,8 +167,11 @@ def test_a_build_without_a_file_or_without_a_manifest_is_refused(write_build, tm
     (tmp_path / "shard-00001-of-00002.faiss").unlink()
     with pytest.raises(BuildIntegrityError, match=r"shard-00001-of-00002.faiss is missing"):
         Searcher.open(str(tmp_path))
-    (tmp_path / "manifest.json").write_text('{"format": 1, "build_id": 7}')
+    (tmp_path / "manifest.json").write_text('{"format": 2, "build_id": 7}')
     with pytest.raises(BuildIntegrityError, match=r"manifest.json does not parse: build_id"):
+        Searcher.open(str(tmp_path))
+    (tmp_path / "manifest.json").write_text('{"format": 1, "build_id": "build-test"}')
+    with pytest.raises(BuildIntegrityError, match=r"format 1.*expected 2.*run `index build`"):
         Searcher.open(str(tmp_path))
     (tmp_path / "manifest.json").unlink()
     with pytest.raises(BuildIntegrityError, match=r"manifest.json is missing"):
@@ -185,12 +214,12 @@ def test_vectors_that_lie_beside_another_items_vector_are_noticed_at_build(write
         index.add(np.roll(stored, 1, axis=0))
         return index
 
-    monkeypatch.setattr("jobs.index.shard.open_index", off_by_one)
-    with pytest.raises(BuildIntegrityError, match="do not find themselves"):
+    monkeypatch.setattr("jobs.index.shard_index.open_index", off_by_one)
+    with pytest.raises(BuildIntegrityError, match=r"64 of 64 sampled vectors are not those of their rows"):
         write_build(str(tmp_path), vectors[:100], shards=1)
 
 
-@pytest.mark.parametrize("kind", [{"index_key": "Flat"}, {"index_key": "IVF16,Flat", "nprobe": 3}], ids=str)
+@pytest.mark.parametrize("kind", [KINDS[0], KINDS[1], KINDS[-2], KINDS[-1]], ids=lambda kind: kind["index_key"])
 def test_the_reader_that_the_documentation_shows_finds_what_the_searcher_finds(
     write_build, tmp_path, vectors, queries, kind
 ):

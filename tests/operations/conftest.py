@@ -40,6 +40,7 @@ def items(spark):
                 9.5,
                 None,
                 None,
+                None,
                 photo and hashlib.sha256(jpeg(photo)).hexdigest(),
                 name,
                 active,

@@ -3,9 +3,11 @@
 import datetime as dt
 
 import numpy as np
+import pytest
 
 from jobs.core.plots import HISTOGRAM_BINS
 from jobs.operations.night import (
+    Gate,
     build_of_night,
     catalog_change,
     published_build,
@@ -88,7 +90,7 @@ def test_weights_are_of_active_items_with_a_readable_photo(items, embeddings, fa
 def test_the_histogram_equals_numpys(spark):
     weights = np.random.default_rng(3).uniform(0, 1, 200).astype(np.float32)
     weights[:2] = 0.0, 1.0
-    items = [(str(n), "t", "c", None, None, None, None, "h", True, BEFORE, None, BEFORE) for n in range(200)]
+    items = [(str(n), "t", "c", None, None, None, None, None, "h", True, BEFORE, None, BEFORE) for n in range(200)]
     rows = [(str(n), MODEL, "h", [1.0], 1 - float(w), float(w), 0.0, "ok", "r") for n, w in enumerate(weights)]
     vectors = vectors_of_night(
         spark.createDataFrame(items, ITEMS.schema),
@@ -121,3 +123,23 @@ def test_the_published_build_carries_its_hold(builds):
     held = build_row(hold=("ann", "wrong photos", NIGHT))
     found = published_build(builds(held))
     assert (found.held_by, found.hold_reason, found.hold_until) == ("ann", "wrong photos", NIGHT)
+
+
+@pytest.mark.parametrize(
+    ("gate", "figure", "bound", "used"),
+    [
+        ("recall_at_10", 0.95, 0.9, 0.5),
+        ("recall_at_10", 0.8, 0.9, 2.0),
+        ("drift", 0.001, 0.01, 0.1),
+        ("latency_p95_ms", 150.0, 100.0, 1.5),
+        ("integrity", 1.0, 1.0, None),
+        ("norms", 0.0, 0.0, None),
+        ("judged_recall_at_10", 0.6, 0.59, None),
+        ("judged_floor", 0.6, 0.0, None),
+        ("recall_at_10", None, 0.9, None),
+    ],
+)
+def test_how_much_of_what_its_bound_allows_a_gate_takes_up_is_told_from_the_side_of_its_bound(
+    gate, figure, bound, used
+):
+    assert Gate(gate, figure, bound, True, True, None).used == (used and pytest.approx(used))

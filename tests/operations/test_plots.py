@@ -7,12 +7,15 @@ import pytest
 
 from jobs.core.plots import HISTOGRAM_BINS, WeightSpread, weight_histogram, weight_spreads
 from jobs.operations import plots
-from jobs.operations.night import Rejection
+from jobs.operations.night import Gate, Rejection
 
 HOSTILE = '<script>alert("x")</script> $\\frac{1}$ font-family: Arial'
 PLOTS = [
     plots.rejection_bars(
         [Rejection("catalog", HOSTILE, 3, "{}", False), Rejection("query_log", "机器人", 1000, "{}", True)]
+    ),
+    plots.gate_allowances(
+        [Gate("coverage", 0.98, 0.99, False, True, HOSTILE), Gate("drift", float("nan"), 0.01, False, False, None)]
     ),
     weight_histogram(range(HISTOGRAM_BINS)),
     weight_spreads([WeightSpread(HOSTILE, 12, 0.1, 0.4, 0.8), WeightSpread("长裙", 9, 0, 0.5, 1)]),

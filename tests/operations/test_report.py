@@ -16,7 +16,10 @@ def page_of(lake, record) -> str:
 
 def test_a_night_with_a_published_build_shows_its_items_photos_and_weights(night_lake, run_job):
     assert run_job(index_build, date=NIGHT.isoformat())["verdict"] == "succeeded"
-    night_lake.delta(INDEX_BUILDS).update(set={"status": "'published'", "published_at": "built_at", "gates": "array()"})
+    names = {"gate": "'drift'", "figure": "0.004D", "bound": "0.01D", "passed": "true", "blocking": "true"}
+    fields = ", ".join(f"{value} AS {name}" for name, value in (names | {"detail": "'largest'"}).items())
+    gates = f"array(struct({fields}))"
+    night_lake.delta(INDEX_BUILDS).update(set={"status": "'published'", "published_at": "built_at", "gates": gates})
     record = run_job(report, date=NIGHT.isoformat(), run_id="scheduled__2026-11-02T01:00:00+00:00")
     assert record["verdict"] == "succeeded", record["notes"]
     html = page_of(night_lake, record)
@@ -30,6 +33,8 @@ def test_a_night_with_a_published_build_shows_its_items_photos_and_weights(night
     assert "url(http" not in html
     assert "@import" not in html
     assert "title 80 %, photo 20 %" in html
+    assert 'aria-label="How near each gate is to its bound"' in html
+    assert "drift  0.004 (≤ 0.01)" in html
     assert "a note of the night before" not in html
     assert "&lt;img src=x&gt;" in html
     assert record["figures"]["bytes"] == len(html.encode())

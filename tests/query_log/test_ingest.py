@@ -37,6 +37,7 @@ def catalog(spark, lake):
             None,
             None,
             None,
+            None,
             item_id,
             active,
             FIRST,

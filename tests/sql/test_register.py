@@ -17,8 +17,8 @@ def put(lake, spark, table, *rows):
 
 
 def item(item_id, category="dress", *, active=True):
-    gone = None if active else DAY
-    return (item_id, f"item {item_id}", category, 1.0, None, None, None, f"hash {item_id}", active, DAY, gone, DAY)
+    content, gone = f"hash {item_id}", None if active else DAY
+    return (item_id, f"item {item_id}", category, 1.0, None, None, None, None, content, active, DAY, gone, DAY)
 
 
 def vector(item_id, image_weight, *, content_hash=None, model=MODEL, status="ok"):

@@ -20,7 +20,7 @@ def vectors(lake, spark, promoted_model, run_job, enter_lake):
     values = np.random.default_rng(0).normal(size=(12, 32)).astype(np.float32)
     values /= np.linalg.norm(values, axis=1, keepdims=True)
     names = [f"item-{n:02d}" for n in range(12)]
-    items = [(name, f"title {name}", "c", 2.5, None, None, None, name, True, DAY, None, DAY) for name in names]
+    items = [(name, f"title {name}", "c", 2.5, None, None, None, None, name, True, DAY, None, DAY) for name in names]
     rows = [
         (name, promoted_model, name, vector.tolist(), 0.75, 0.25, 0.1, "ok", "r")
         for name, vector in zip(names, values, strict=True)

@@ -37,7 +37,7 @@ def filled_lake(spark, lake):
     for n in range(192):
         colour, kind = COLOURS[n % 8], KINDS[n // 8 % 6]
         title = f"{colour} {kind} model {n // 48 % 3}"
-        items.append((f"i{n}", title, None, 9.5, None, None, sha(photo(n)), f"h{n}", True, DAY, None, DAY))
+        items.append((f"i{n}", title, None, 9.5, None, None, None, sha(photo(n)), f"h{n}", True, DAY, None, DAY))
         if photo(n):
             broken = n % 11 == 0
             size = (None, None, None) if broken else (60, 80, "JPEG")

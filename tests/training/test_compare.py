@@ -55,8 +55,9 @@ def judged(lake, spark, tmp_path: Path) -> dict[str, str]:
     photo = jpeg("red")
     image = ("sha", photo, len(photo), 60, 80, "JPEG", True, None)
     lake.append(ITEM_IMAGES, spark.createDataFrame([image], ITEM_IMAGES.schema))
+    shown = {"i1": "sha"}
     rows = [
-        (item_id, title, None, None, None, None, "sha" if item_id == "i1" else None, item_id, True, DAY, None, DAY)
+        (item_id, title, None, None, None, None, None, shown.get(item_id), item_id, True, DAY, None, DAY)
         for item_id, title in TITLES.items()
     ]
     lake.append(ITEMS, spark.createDataFrame(rows, ITEMS.schema))

@@ -26,6 +26,7 @@ _CHANGE_SHARES = {
     "delisted": 0.02,
 }
 _NEW_SHARE = 0.02
+_IN_STOCK_SHARES = {FIRST_DAY: 0.92, SECOND_DAY: 0.9}  # a few sell out overnight
 
 _WOMEN, _MEN = 0, 1
 _NOT_FOR_MEN = [number for number, kind in enumerate(KINDS) if kind.name in ("dress", "skirt")]
@@ -81,7 +82,8 @@ class Marketplace:
         Returns:
             One row an item: `listed` (bool), `flaw` of its row (none, no_id, no_title, twice), `photo` (shown, card,
             none, unknown, truncated), `photo_version` (of the bytes), `photo_name` (0 or 1: which name they have),
-            `full_title` (bool: written by a seller whose photo shows nothing), `title_version`, `price_version`.
+            `full_title` (bool: written by a seller whose photo shows nothing), `title_version`, `price_version`,
+            `in_stock` (bool).
         """
         index = np.asarray(index)
         new = index >= self.items
@@ -102,6 +104,7 @@ class Marketplace:
                 "full_title": first_photo != "shown",
                 "title_version": (change == "title").astype(int),
                 "price_version": (change == "price").astype(int),
+                "in_stock": self.uniform("in stock", index) < _IN_STOCK_SHARES[day],
             }
         )
 
@@ -111,7 +114,7 @@ class Marketplace:
         return (listing["listed"] & ~listing["flaw"].isin(["no_id", "no_title"])).to_numpy()
 
     def catalog_rows(self, index: np.ndarray, day: int) -> pd.DataFrame:
-        """The snapshot's rows for those products: item_id, title, category, price, image_uri, updated_at."""
+        """The snapshot's rows for those products: item_id, title, category, price, in_stock, image_uri, updated_at."""
         listing, truth = self.listing(index, day), self.truth(index)
         rows: list[dict[str, object]] = []
         for number, state, product in zip(index, listing.itertuples(), truth.itertuples(index=False), strict=True):
@@ -121,7 +124,8 @@ class Marketplace:
             if state.flaw == "twice":
                 rows.append({**row, "updated_at": row["updated_at"] - dt.timedelta(days=30)})
             rows.append(row)
-        return pd.DataFrame(rows, columns=["item_id", "title", "category", "price", "image_uri", "updated_at"])
+        columns = ["item_id", "title", "category", "price", "in_stock", "image_uri", "updated_at"]
+        return pd.DataFrame(rows, columns=columns)
 
     def _row(self, number: int, state: tuple, product: dict[str, int]) -> dict[str, object]:
         rng = self.generator(f"title {state.title_version}", number)
@@ -134,6 +138,7 @@ class Marketplace:
             "title": " " if state.flaw == "no_title" else write_title(product, rng, complete=state.full_title),
             "category": kind.category,
             "price": round(price * (0.9 if state.price_version else 1.0), 2),
+            "in_stock": state.in_stock,
             "image_uri": None if state.photo == "none" else self.image_uri(number, state),
             "updated_at": dt.datetime.combine(self.first_date, dt.time(12)) - dt.timedelta(days=age_in_days),
         }

@@ -1,0 +1,139 @@
+"""The FAISS index of one shard, opened for search: whichever kind it is, asked in one way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+import faiss
+import numpy as np
+
+from jobs.index.manifest import Effort
+
+
+class Candidates(NamedTuple):
+    """What a shard offers to each query, in no order.
+
+    Attributes:
+        scores: (queries, any number) float32 inner products.
+        positions: (queries, any number) int64 positions in the shard; -1 where there are fewer.
+    """
+
+    scores: np.ndarray
+    positions: np.ndarray
+
+
+class NearLists(NamedTuple):
+    """The inverted lists that each query reads, the same in every shard of a build.
+
+    Attributes:
+        numbers: (queries, nprobe) int64.
+        scores: (queries, nprobe) float32 inner products with the lists' centroids.
+    """
+
+    numbers: np.ndarray
+    scores: np.ndarray
+
+
+def open_index(path: str) -> faiss.Index:
+    """A FAISS file, its vectors mapped into memory and not read.  Check its digest first: FAISS trusts its input."""
+    return faiss.read_index(path, faiss.IO_FLAG_MMAP_IFC)
+
+
+def list_sizes(index: faiss.Index) -> np.ndarray:
+    """(lists,) int64: vectors in each inverted list of an index; empty without lists."""
+    lists = faiss.try_extract_index_ivf(index)
+    numbers = range(lists.nlist) if lists is not None else ()
+    return np.array([lists.invlists.list_size(number) for number in numbers], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """One shard's index, of a kind that `index_key.INDEX_KEY_PATTERN` names.
+
+    Attributes:
+        whole: The index.
+        base: What preselects where whole vectors only refine; else the same index.
+        lists: `base` where it has inverted lists; else None.
+    """
+
+    whole: faiss.Index
+    base: faiss.Index
+    lists: faiss.IndexIVF | None
+
+    @classmethod
+    def open(cls, path: str) -> Self:
+        """Open a file of which the digest was checked."""
+        whole = open_index(path)
+        base = faiss.downcast_index(whole.base_index) if isinstance(whole, faiss.IndexRefine) else whole
+        return cls(whole, base, faiss.try_extract_index_ivf(base))
+
+    def __len__(self) -> int:
+        return self.whole.ntotal
+
+    def near_lists(self, queries: np.ndarray, effort: Effort) -> NearLists | None:
+        """The lists that a search reads; None for a kind without any."""
+        if self.lists is None:
+            return None
+        scores, numbers = self.lists.quantizer.search(queries, min(effort.nprobe, self.lists.nlist))
+        return NearLists(numbers, scores)
+
+    def search(
+        self, queries: np.ndarray, k: int, effort: Effort, near: NearLists | None, only: np.ndarray | None
+    ) -> Candidates:
+        """The k best positions of each query, as far as the effort finds them; more where they were to be refined.
+
+        Args:
+            queries: (queries, dimension) float32.
+            k: At least 1.
+            effort: How hard to search; of its `nprobe` only what `near` holds counts.
+            near: What `near_lists` of any shard of the build gave.
+            only: (positions,) bool, what may be found; None: all.
+        """
+        selector = None if only is None else faiss.IDSelectorBitmap(np.packbits(only, bitorder="little"))
+        if near is not None:
+            found = self._search_lists(queries, k * max(1, effort.refine), near, selector)
+            return found if self.base is self.whole else self._refined(queries, found)
+        if effort.ef_search:
+            parameters = faiss.SearchParametersHNSW(sel=selector, efSearch=max(effort.ef_search, k))
+        else:
+            parameters = faiss.SearchParameters(sel=selector)
+        return Candidates(*self.base.search(queries, k, params=parameters))
+
+    def _search_lists(
+        self, queries: np.ndarray, k: int, near: NearLists, selector: faiss.IDSelector | None
+    ) -> Candidates:
+        # FAISS' own wrapper of this call takes no selector.
+        found = Candidates(np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64))
+        arrays = (queries, near.numbers, near.scores, found.scores, found.positions)
+        asked, numbers, centroids, *filled = (faiss.swig_ptr(array) for array in arrays)
+        parameters = faiss.SearchParametersIVF(sel=selector, nprobe=near.numbers.shape[1])
+        self.lists.search_preassigned_c(len(queries), asked, k, numbers, centroids, *filled, False, parameters)
+        return found
+
+    def _refined(self, queries: np.ndarray, found: Candidates) -> Candidates:
+        """The same positions, scored by their whole vectors."""
+        scores = np.empty(found.scores.shape, dtype=np.float32)
+        positions = np.ascontiguousarray(found.positions)
+        pointers = [faiss.swig_ptr(array) for array in (queries, scores, positions)]
+        flat = faiss.downcast_index(self.whole.refine_index)
+        flat.compute_distance_subset(len(queries), pointers[0], positions.shape[1], *pointers[1:])
+        return Candidates(scores, positions)
+
+    def search_among(self, queries: np.ndarray, k: int, positions: np.ndarray) -> Candidates:
+        """The k best of these positions, by comparing with every one of them."""
+        vectors = self.vectors(positions)
+        scores, places = faiss.knn(queries, vectors, min(k, len(positions)), faiss.METRIC_INNER_PRODUCT)
+        return Candidates(scores, positions[places])
+
+    def vectors(self, positions: np.ndarray) -> np.ndarray:
+        """(positions, dimension) float32: the vectors at these positions, as they were added."""
+        if self.lists is not None and self.base is self.whole:
+            self.lists.make_direct_map()  # where the lists alone have the vectors; made once
+        return self.whole.reconstruct_batch(positions)
+
+
+def widened(effort: Effort, share: float) -> Effort:
+    """The effort with which a search among a share of all vectors finds as much as one among all: so much more."""
+    more = {name: round(value / share) for name, value in (("nprobe", effort.nprobe), ("ef_search", effort.ef_search))}
+    return effort.model_copy(update=more)

@@ -32,14 +32,15 @@ from pydantic_settings import BaseSettings
 from benchmarks.clustered import ClusteredVectors
 from benchmarks.options import read_options
 from benchmarks.peaks import watched
-from benchmarks.searching import DEEP, Searched, item_search, measure_search
+from benchmarks.searching import DEEP, Searched, item_search, measure_search, search_alone, settings_of
 from benchmarks.table import markdown_table
-from benchmarks.vector_lake import HELD_OUT_SERIES, VectorLake
+from benchmarks.vector_lake import HELD_OUT_SERIES, Built, VectorLake
 from jobs.core.options import JobOptions
 from jobs.index.searcher import Searcher
 from scripts.environment import ROOT
 
 AUTOFAISS, SAME_KEY, OWN_CHOICE = "autofaiss", "`index build`, same key", "`index build`, own choice"
+_COMPARED = ("seconds", "peak_bytes", "index_bytes")
 
 
 class Options(BaseSettings):
@@ -59,19 +60,23 @@ class Index(NamedTuple):
 
     Attributes:
         key: FAISS factory string.
+        settings: How hard it is searched, as FAISS' `ParameterSpace` is told it.
         shards: Files that it lies in.
         seconds: Of the whole process.
         peak_bytes: Of the whole process tree.
         index_bytes: Of the FAISS files.
         searched: What searching it is worth.
+        searched_alike: The same with autofaiss' settings; None where they do not fit.
     """
 
     key: str
+    settings: str
     shards: int
     seconds: float
     peak_bytes: int
     index_bytes: int
     searched: Searched
+    searched_alike: Searched | None = None
 
 
 class Work:
@@ -109,6 +114,7 @@ class Work:
         faiss.ParameterSpace().set_index_parameters(index, infos["index_param"])
         return Index(
             key=infos["index_key"],
+            settings=infos["index_param"],
             shards=1,
             seconds=seconds,
             peak_bytes=peaks.tree_bytes,
@@ -116,12 +122,21 @@ class Work:
             searched=measure_search(lambda queries, k: index.search(queries, k)[1], self._queries, self._nearest),
         )
 
-    def build_with_job(self, *options: str) -> Index:
-        """Run `index build` with these options."""
-        built = self._lake.build(*options)
+    def build_like(self, autofaiss: Index) -> Index:
+        """Run `index build` with the key of an index that autofaiss built."""
+        built = self._lake.build(f"--index-key={autofaiss.key}")
+        alike = measure_search(search_alone(built.folder, autofaiss.settings), self._queries, self._nearest)
+        return self._described(built)._replace(searched_alike=alike)
+
+    def build_by_own_choice(self) -> Index:
+        """Run `index build` without further options."""
+        return self._described(self._lake.build())
+
+    def _described(self, built: Built) -> Index:
         searcher = Searcher.open(str(built.folder))
         return Index(
             key=searcher.manifest.index_key,
+            settings=settings_of(searcher.manifest.effort),
             shards=len(searcher.manifest.shards),
             seconds=built.seconds,
             peak_bytes=built.peaks.tree_bytes,
@@ -135,8 +150,8 @@ def measure(work: Work, rounds: int) -> dict[str, list[Index]]:
     indexes: dict[str, list[Index]] = {AUTOFAISS: [], SAME_KEY: [], OWN_CHOICE: []}
     builders: dict[str, Callable[[], Index]] = {
         AUTOFAISS: work.build_with_autofaiss,
-        SAME_KEY: lambda: work.build_with_job(f"--index-key={indexes[AUTOFAISS][0].key}"),
-        OWN_CHOICE: work.build_with_job,
+        SAME_KEY: lambda: work.build_like(indexes[AUTOFAISS][-1]),
+        OWN_CHOICE: work.build_by_own_choice,
     }
     for number in range(rounds):
         for name in list(builders)[:: -1 if number % 2 else 1]:
@@ -145,39 +160,37 @@ def measure(work: Work, rounds: int) -> dict[str, list[Index]]:
 
 
 def told(indexes: dict[str, list[Index]]) -> str:
-    """Two Markdown tables: medians of what was built, and ratios to autofaiss' of the same round."""
-    figures = [["", "key", "shards", "wall, s", "peak of all processes, MiB", "index, MiB"]]
-    figures[0] += ["recall@10", "recall@100", "ms a query, alone", "together"]
+    """Three Markdown tables: what building took, ratios to autofaiss' of the same round, and what searching gave."""
+    building = [["", "key", "shards", "wall, s", "peak of all processes, MiB", "index, MiB"]]
     ratios = [["of autofaiss'", "wall", "lowest to highest", "peak", "index"]]
+    searching = [["", "settings", "recall@10", "recall@100", "ms a query, alone", "together"]]
     for name, built in indexes.items():
-        searched = [index.searched for index in built]
-        figures.append(
-            [
-                name,
-                f"`{built[0].key}`",
-                str(built[0].shards),
-                f"{_median(built, 'seconds'):,.0f}",
-                f"{_median(built, 'peak_bytes') / 2**20:,.0f}",
-                f"{_median(built, 'index_bytes') / 2**20:,.0f}",
-                f"{_median(searched, 'recall_at_10'):.4f}",
-                f"{_median(searched, 'recall_at_100'):.4f}",
-                f"{_median(searched, 'alone_ms'):.2f}",
-                f"{_median(searched, 'together_ms'):.2f}",
-            ]
-        )
+        first = built[0]
+        seconds, peak, size = (median(getattr(index, figure) for index in built) for figure in _COMPARED)
+        sizes = [f"{peak / 2**20:,.0f}", f"{size / 2**20:,.0f}"]
+        building.append([name, f"`{first.key}`", str(first.shards), f"{seconds:,.0f}", *sizes])
         if name != AUTOFAISS:
-            pairs = list(zip(built, indexes[AUTOFAISS], strict=True))
-            wall, peak, size = (
-                [getattr(ours, figure) / getattr(theirs, figure) for ours, theirs in pairs]
-                for figure in ("seconds", "peak_bytes", "index_bytes")
-            )
-            shares = [f"{min(wall):.2f} to {max(wall):.2f}", f"{median(peak):.2f}", f"{median(size):.2f}"]
-            ratios.append([name, f"{median(wall):.2f}", *shares])
-    return f"{markdown_table(figures)}\n\n{markdown_table(ratios)}"
+            wall, *others = (_ratios(built, indexes[AUTOFAISS], figure) for figure in _COMPARED)
+            shares = [f"{median(share):.2f}" for share in others]
+            ratios.append([name, f"{median(wall):.2f}", f"{min(wall):.2f} to {max(wall):.2f}", *shares])
+        searching.append([name, _settings(built), *_told_searches([index.searched for index in built])])
+        if first.searched_alike:
+            alike = _told_searches([index.searched_alike for index in built])
+            searching.append([name, _settings(indexes[AUTOFAISS]), *alike])
+    return "\n\n".join(map(markdown_table, (building, ratios, searching)))
 
 
-def _median(measured: list[Index] | list[Searched], figure: str) -> float:
-    return median(getattr(of_round, figure) for of_round in measured)
+def _ratios(ours: list[Index], theirs: list[Index], figure: str) -> list[float]:
+    return [getattr(one, figure) / getattr(other, figure) for one, other in zip(ours, theirs, strict=True)]
+
+
+def _settings(built: list[Index]) -> str:
+    return ", ".join(dict.fromkeys(f"`{index.settings}`" for index in built))
+
+
+def _told_searches(searches: list[Searched]) -> list[str]:
+    *recalls, alone, together = (median(figures) for figures in zip(*searches, strict=True))
+    return [*(f"{recall:.4f}" for recall in recalls), f"{alone:.2f}", f"{together:.2f}"]
 
 
 def main(arguments: list[str]) -> None:
@@ -185,9 +198,8 @@ def main(arguments: list[str]) -> None:
     options = read_options(Options, arguments)
     with tempfile.TemporaryDirectory() as folder:
         print(told(measure(Work(options, Path(folder)), options.rounds)))
-        print(
-            f"\n{options.items:,} vectors of {options.dimension}, {options.rounds} rounds, {os.cpu_count()} CPU cores"
-        )
+        size = f"{options.items:,} vectors of {options.dimension}"
+        print(f"\n{size}, {options.queries:,} queries, {options.rounds} rounds, {os.cpu_count()} CPU cores")
 
 
 if __name__ == "__main__":

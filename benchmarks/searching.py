@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
+import faiss
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from jobs.index.manifest import Effort, Manifest
 from jobs.index.searcher import Neighbours, Searcher
 from models.retrieval_metrics import recall_at_k
 
@@ -31,6 +36,30 @@ class Searched(NamedTuple):
     recall_at_100: float
     alone_ms: float
     together_ms: float
+
+
+def settings_of(effort: Effort) -> str:
+    """How hard a build is searched, as FAISS' `ParameterSpace` is told it."""
+    named = {"nprobe": effort.nprobe, "efSearch": effort.ef_search, "k_factor_rf": effort.refine}
+    return ",".join(f"{name}={value}" for name, value in named.items() if value)
+
+
+def search_alone(build: Path, settings: str | None = None) -> Search:
+    """The search of a build as FAISS does it by itself, all of it in memory; answers with numbers of items, too.
+
+    Args:
+        build: The build's folder.
+        settings: For FAISS' `ParameterSpace`; None: the build's own.
+    """
+    manifest = Manifest.read(str(build))
+    index = faiss.IndexShards(manifest.dimension, False, True)  # one after the other; ids count through
+    for shard in manifest.shards:
+        part = faiss.read_index(str(build / shard.file))
+        faiss.ParameterSpace().set_index_parameters(part, settings or settings_of(manifest.effort))
+        index.add_shard(part)
+    items = pa.concat_tables(pq.read_table(build / shard.items_file, columns=["item_id"]) for shard in manifest.shards)
+    numbers = np.array(items["item_id"].to_pylist(), dtype=np.int64)
+    return lambda queries, k: item_numbers(Neighbours(*index.search(queries, k)), numbers)
 
 
 def item_search(searcher: Searcher) -> Search:

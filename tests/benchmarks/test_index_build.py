@@ -25,19 +25,23 @@ def test_the_lake_holds_the_vectors_that_files_hold_and_their_neighbours_are_fou
 
 
 def test_ratios_are_of_the_same_round():
-    def index(seconds, peak, size, recall, shards=1):
-        return Index("HNSW32", shards, seconds, peak << 20, size << 20, Searched(recall, 0.98, 2.0, 1.0))
+    def index(seconds, peak, size, recall, shards=1, alike=None):
+        searched = Searched(recall, 0.98, 2.0, 1.0)
+        return Index("HNSW32", "efSearch=50", shards, seconds, peak << 20, size << 20, searched, alike)
 
-    table = told(
+    alike = Searched(0.999, 0.99, 9.0, 8.0)
+    building, ratios, searching = told(
         {
             AUTOFAISS: [index(100, 1000, 500, 0.99), index(200, 1000, 500, 0.99)],
-            SAME_KEY: [index(80, 1500, 500, 0.97, shards=8), index(220, 1500, 500, 0.97, shards=8)],
+            SAME_KEY: [index(80, 1500, 500, 0.97, 8, alike), index(220, 1500, 500, 0.97, 8, alike)],
             OWN_CHOICE: [index(50, 1200, 250, 0.95), index(50, 1200, 250, 0.95)],
         }
-    ).splitlines()
-    assert table[3].endswith("| `HNSW32` | 8 | 150 | 1,500 | 500 | 0.9700 | 0.9800 | 2.00 | 1.00 |")
-    assert table[8].endswith("| 0.95 | 0.80 to 1.10 | 1.50 | 1.00 |")
-    assert table[9].endswith("| 0.38 | 0.25 to 0.50 | 1.20 | 0.50 |")
+    ).split("\n\n")
+    assert building.splitlines()[3].endswith("| `HNSW32` | 8 | 150 | 1,500 | 500 |")
+    assert ratios.splitlines()[2].endswith("| 0.95 | 0.80 to 1.10 | 1.50 | 1.00 |")
+    assert ratios.splitlines()[3].endswith("| 0.38 | 0.25 to 0.50 | 1.20 | 0.50 |")
+    assert searching.splitlines()[3].endswith("| `efSearch=50` | 0.9700 | 0.9800 | 2.00 | 1.00 |")
+    assert searching.splitlines()[4].endswith("| `efSearch=50` | 0.9990 | 0.9900 | 9.00 | 8.00 |")
 
 
 def test_a_python_with_autofaiss_has_to_be_named():

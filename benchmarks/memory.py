@@ -8,12 +8,8 @@ from __future__ import annotations
 import datetime as dt
 import sys
 import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
@@ -21,11 +17,11 @@ from pydantic_settings import BaseSettings
 
 from benchmarks.lakes import BenchmarkLake, repeated
 from benchmarks.options import read_options
+from benchmarks.peaks import watched
 from benchmarks.table import markdown_table
 from jobs.core.options import CommaSeparated, JobOptions
 
 NIGHT = dt.date(2026, 1, 1)
-_SECONDS_BETWEEN_LOOKS = 0.2
 
 
 class Options(BaseSettings):
@@ -39,42 +35,6 @@ class Options(BaseSettings):
     sizes: CommaSeparated[int] = Field([10_000, 100_000], description="Products with a photo to embed, as n,m.")
 
 
-class Peak:
-    """The most memory that any one process of a kind took.
-
-    Attributes:
-        bytes: Resident memory.
-    """
-
-    def __init__(self) -> None:
-        self.bytes = 0
-
-    def look(self) -> None:
-        """Take the Python workers below this process into account."""
-        for process in psutil.Process().children(recursive=True):
-            with suppress(psutil.NoSuchProcess):
-                if "pyspark.daemon" in process.cmdline():
-                    self.bytes = max(self.bytes, process.memory_info().rss)
-
-
-@contextmanager
-def watched() -> Iterator[Peak]:
-    """Watch the Python workers while the block runs."""
-    peak, ended = Peak(), threading.Event()
-
-    def watch() -> None:
-        while not ended.wait(_SECONDS_BETWEEN_LOOKS):
-            peak.look()
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield peak
-    finally:
-        ended.set()
-        thread.join()
-
-
 def peak_of(options: Options, size: int, folder: Path) -> int:
     """Bytes that a worker takes at most while it embeds so many products."""
     catalog, images = pq.read_table(options.catalog), pq.read_table(options.images, columns=["image_uri"])
@@ -83,9 +43,9 @@ def peak_of(options: Options, size: int, folder: Path) -> int:
     lake = BenchmarkLake(folder)
     lake.put_model(options.model)
     lake.ingest(NIGHT, folder / "snapshot.parquet", options.images)
-    with watched() as peak:
+    with watched() as peaks:
         lake.run_job("embedding", "items", f"--date={NIGHT}")
-    return peak.bytes
+    return peaks.worker_bytes
 
 
 def main(arguments: list[str]) -> None:

@@ -77,11 +77,12 @@ def vectors_table(*, deletion_vectors: bool) -> Table:
     return replace(ITEM_EMBEDDINGS, name=f"vectors_{deletion_vectors}".lower(), properties=properties)
 
 
-def items(ids: DataFrame, version: Column) -> DataFrame:
-    """Rows of `items`, whose title ends with a version."""
+def items(ids: DataFrame, version: Column, *kept: str) -> DataFrame:
+    """Rows of `items`, whose title ends with a version, beside the columns of `ids` that are kept."""
     item_id, day = F.col("id").cast("string"), F.lit("2026-01-01").cast("date")
     title = F.concat(F.lit("women red summer dress "), item_id, F.lit(" "), version)
     return ids.select(
+        *kept,
         item_id.alias("item_id"),
         title.alias("title"),
         F.lit("dress").alias("category"),
@@ -110,8 +111,13 @@ def embedded(rows: DataFrame, *, dimension: int, seed: int) -> DataFrame:
     drawn = rows.select("item_id", "content_hash").mapInPandas(
         draw, "item_id string, content_hash string, embedding array<float>"
     )
+    return described(drawn)
+
+
+def described(vectors: DataFrame) -> DataFrame:
+    """Rows of the table of vectors, of which item_id, content_hash and embedding are known; the rest is constant."""
     constants = {"title_weight": 0.5, "image_weight": 0.5, "photo_effect": 0.1, "image_status": "ok", "run_id": "r"}
-    return drawn.withColumns({"model_version": F.lit(MODEL), **{n: F.lit(value) for n, value in constants.items()}})
+    return vectors.withColumns({"model_version": F.lit(MODEL), **{n: F.lit(value) for n, value in constants.items()}})
 
 
 def measure(lake: Lake, options: Options) -> dict[bool, list[Timed]]:

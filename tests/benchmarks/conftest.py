@@ -1,4 +1,4 @@
-"""The training set of the model's tests, with its products as a catalog and its queries judged."""
+"""The training set of the model's tests, with its products as a catalog and its queries judged; a build of vectors."""
 
 from pathlib import Path
 
@@ -6,9 +6,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.clustered import ClusteredVectors
+from benchmarks.vector_lake import MODEL, NIGHT, only_build, put_vectors
+from jobs.core.lake import Lake
+from jobs.index import build
 from tests.models.conftest import COLOURS, GARMENTS, MODELS_PER_GARMENT, catalog, training_set
 
 __all__ = ["training_set"]
+
+CLUSTERED_ITEMS = 3_000
 
 
 @pytest.fixture(scope="session")
@@ -40,3 +46,24 @@ def inputs(training_set: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
     for name, rows in tables.items():
         pq.write_table(pa.Table.from_pylist(rows), folder / f"{name}.parquet")
     return {"training_set": training_set, **{name: folder / f"{name}.parquet" for name in tables}}
+
+
+@pytest.fixture(scope="session")
+def clustered() -> ClusteredVectors:
+    """What the vectors of `clustered_build` are drawn from."""
+    return ClusteredVectors(dimension=16)
+
+
+@pytest.fixture(scope="session")
+def clustered_lake(spark, run_job_in, clustered: ClusteredVectors, tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """A lake of so many clustered vectors, and the build of them."""
+    lake = Lake(spark, str(tmp_path_factory.mktemp("clustered") / "lake"))
+    put_vectors(lake, clustered, CLUSTERED_ITEMS)
+    assert run_job_in(lake, build, date=NIGHT, model_version=MODEL)["verdict"] == "succeeded"
+    return lake
+
+
+@pytest.fixture(scope="session")
+def clustered_build(clustered_lake: Lake) -> Path:
+    """The folder of that build."""
+    return only_build(Path(clustered_lake.path()))

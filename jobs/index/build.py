@@ -24,7 +24,7 @@ from jobs.index.choosing import IndexChoice, choose_index
 from jobs.index.index_key import INDEX_KEY_PATTERN
 from jobs.index.layout import Layout, parts_of, write_shards
 from jobs.index.local_files import local_files
-from jobs.index.manifest import MANIFEST_FILE, Content, Effort, Manifest
+from jobs.index.manifest import MANIFEST_FILE, BuildIntegrityError, Content, Effort, Manifest
 from jobs.index.plan import BYTES_FIGURE, say_plan
 from jobs.index.quantizer import TRAINED_FILE, TrainedIndex, keep_or_train
 from jobs.index.searcher import Searcher
@@ -157,7 +157,7 @@ def run(job: JobRun, options: Options) -> None:
         if survey.covered < survey.active:
             job.note(f"{survey.active - survey.covered:,} active items have no vector yet and cannot be found")
         existing = find_build(job.lake, blueprint.build_id)
-        if existing is not None and job.lake.fs.exists(job.lake.path(INDEXES, blueprint.build_id, MANIFEST_FILE)):
+        if existing is not None and _is_intact(job.lake, existing):
             _use_again(job, existing, options.date)
         else:
             _make(job, blueprint, options)
@@ -279,6 +279,25 @@ def _record(job: JobRun, blueprint: Blueprint, date: dt.date) -> None:
         "built_at": dt.datetime.now(dt.UTC),
     }
     record_build(job, row)
+
+
+def _is_intact(lake: Lake, existing: Row) -> bool:
+    """Whether a build's files are there as they were written; any but the published one is else made anew.
+
+    Raises:
+        JobError: They are not, and searches are answered from them.
+    """
+    folder = lake.uri(INDEXES, existing["build_id"])
+    try:
+        Manifest.read(folder).verify_files(folder)
+    except BuildIntegrityError as error:
+        if existing["status"] == "published":
+            raise JobError(
+                f"{existing['build_id']} is published, has the content of this night, and is damaged: {error}. "
+                "Go back with `index rollback`, then build again"
+            ) from error
+        return False
+    return True
 
 
 def _use_again(job: JobRun, existing: Row, date: dt.date) -> None:

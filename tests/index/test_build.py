@@ -174,6 +174,21 @@ def test_searches_read_as_many_lists_as_the_recall_that_is_asked_for_takes(lake,
     assert 1 <= efforts[0].nprobe < efforts[1].nprobe <= 8
 
 
+def test_a_damaged_build_is_made_anew_unless_searches_are_answered_from_it(lake, run_job, embedded):
+    run_job(build, date=DAY)
+    build_id = builds(lake)[0]["build_id"]
+    shard = lake.path("indexes", build_id, "shard-00000-of-00002.faiss")
+    written = lake.fs.cat_file(shard)
+    lake.fs.pipe_file(shard, b"damaged")
+    lake.delta(INDEX_BUILDS).update(set={"status": F.lit("published"), "gates": F.array()})
+    record = run_job(build, date=DAY)
+    assert record["verdict"] == "failed"
+    assert "Go back with `index rollback`" in record["notes"][-1]
+    lake.delta(INDEX_BUILDS).update(set={"status": F.lit("failed")})
+    assert run_job(build, date=DAY)["verdict"] == "succeeded"
+    assert lake.fs.cat_file(shard) == written
+
+
 def test_every_part_of_the_catalog_can_have_shards_of_its_own(lake, spark, run_job, embedded, vectors):
     of_other = F.col("item_id") < "item-10"
     lake.delta(ITEMS).update(of_other, {"category": F.when(F.col("item_id") < "item-05", "d")})

@@ -1,4 +1,4 @@
-"""Let go of what the lake need not keep: retired models' vectors, old events, and what takedowns have left so far."""
+"""Let go of what the lake need not keep: old builds, vectors and events, and what takedowns have left so far."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -20,16 +20,18 @@ with (
         params={"date": DATE_PARAM},
         tags=["make"],
         doc_md="""
-    How long things are kept is said by the workers' environment: MAKE_RETIRE_AFTER_DAYS, MAKE_DELISTED_DAYS,
-    MAKE_QUERY_EVENT_DAYS and MAKE_RETENTION_HOURS. While something is being embedded under a model, the task fails and
-    is tried again. Takedowns are begun by hand (`operations forget`); what was too young to go by then, or published,
-    goes here.
+    How long things are kept is said by the workers' environment: MAKE_KEEP_BUILDS, MAKE_RETIRE_AFTER_DAYS,
+    MAKE_DELISTED_DAYS, MAKE_QUERY_EVENT_DAYS and MAKE_RETENTION_HOURS. While something is being embedded under a
+    model, the task fails and is tried again. Takedowns are begun by hand (`operations forget`); what was too young to
+    go by then, or published, goes here.
     """,
     ) as dag,
     TaskGroup("operations"),
 ):
     maintain = spark_job(
-        "operations", "maintain", doc="Remove old models' vectors, delisted items' vectors, and old events."
+        "operations",
+        "maintain",
+        doc="Remove old builds, old models' vectors, delisted items' vectors, and old events.",
     )
     forget = spark_job(
         "operations",

@@ -42,7 +42,8 @@ INDEX_BUILDS = Table(
         Column(
             "status",
             STRING,
-            "built, passed, failed, published, superseded or removed (its folder went with a forgotten item).",
+            "built, passed, failed, published, superseded or removed (its folder is gone: retention, or it held a "
+            "forgotten item).",
             nullable=False,
         ),
         Column("hold", HOLD, "While set on the published build, nights do not publish: who, why, until when."),

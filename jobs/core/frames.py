@@ -5,12 +5,20 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.storagelevel import StorageLevel
 
 # So many rows of a few short columns reach every task at once; more than that, and Spark joins in its own way.
 _BROADCAST_ROWS = 1_000_000
+# Of a few rows, compiling code for a plan and planning it anew halfway take longer than running it as it is, and
+# marking rows of a file takes longer than writing it anew.
+_FOR_FEW_ROWS = {
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    "spark.sql.adaptive.enabled": "false",
+    "spark.databricks.delta.update.deletionVectors.persistent": "false",
+}
 
 
 def small(rows: DataFrame, count: int) -> DataFrame:
@@ -29,6 +37,22 @@ def persisted(rows: DataFrame) -> Iterator[DataFrame]:
         yield rows
     finally:
         rows.unpersist()
+
+
+@contextmanager
+def few_rows(spark: SparkSession) -> Iterator[None]:
+    """Have Spark start at once on what it is asked in the block, where all frames are of few rows."""
+    before = {name: spark.conf.get(name, None) for name in _FOR_FEW_ROWS}
+    try:
+        for name, value in _FOR_FEW_ROWS.items():
+            spark.conf.set(name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                spark.conf.unset(name)
+            else:
+                spark.conf.set(name, value)
 
 
 def at_once(*questions: Callable[[], Any]) -> list[Any]:

@@ -4,28 +4,51 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from operator import itemgetter
+from typing import Any, TypeVar
 
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.sql import Row
 from pyspark.sql import functions as F
-from pyspark.sql.types import StructField, StructType
 
+from jobs.core.frames import few_rows
 from jobs.core.job import JobError, JobRun
 from jobs.core.lake import Lake
+from jobs.core.lease import held_lease
 from jobs.core.serving import named_model
 from jobs.index.manifest import CURRENT_FILE, BuildIntegrityError, Current, Manifest
 from schemas import INDEX_BUILDS
 from schemas.index import HOLD
-from schemas.table import STRING, TIMESTAMP
 
 INDEXES = "indexes"
-# The status of a build whose folder went because it held an item that was taken down.
+# The status of a build whose folder went: it was kept for long enough, or held an item that was taken down.
 REMOVED = "removed"
+# The lease of whoever changes what is published.
+_SWITCH = f"{INDEX_BUILDS.name}-published"
+
+Changed = TypeVar("Changed")
+# Tries of a change that others' changes of the table come before.
+_TRIES = 5
+_MOVED_ON = "index_builds was changed by another run at the same moment"
 
 
 def published_build(lake: Lake) -> Row | None:
     """The row of the published build."""
     return lake.read(INDEX_BUILDS).where(F.col("status") == "published").first()
+
+
+def kept_builds(lake: Lake) -> list[Row]:
+    """The rows of all builds that have a folder, the newest night's first: as few as retention keeps."""
+    rows = lake.read(INDEX_BUILDS).where(F.col("status") != REMOVED).collect()
+    return sorted(rows, key=itemgetter("logical_date", "built_at"), reverse=True)
+
+
+def earlier_builds(builds: Sequence[Row], published: Row) -> list[Row]:
+    """Of `kept_builds`, those of before the published one that were published themselves: what a rollback goes to."""
+    return [build for build in builds[builds.index(published) + 1 :] if build["status"] == "superseded"]
 
 
 def find_build(lake: Lake, build_id: str) -> Row | None:
@@ -73,9 +96,10 @@ def refuse_removed(build: Row) -> None:
         JobError: It was.
     """
     if build["status"] == REMOVED:
+        named = f"{build['build_id']} of {build['logical_date']}"
         raise JobError(
-            f"{build['build_id']} of {build['logical_date']} is no more: it held an item that `operations forget` took "
-            "down. Name another build, or run `index build` for one without the item"
+            f"{named} is no more: its folder went with age (`operations maintain`), "
+            "or with an item that was taken down (`operations forget`). Name another build, or run `index build`"
         )
 
 
@@ -92,39 +116,94 @@ def verify_servable(lake: Lake, build: Row) -> None:
 
 
 def record_build(job: JobRun, row: dict[str, Any]) -> bool:
-    """Write one build's row; False when it says nothing new and nothing was written."""
-    return job.lake.merge(INDEX_BUILDS, job.spark.createDataFrame([row], INDEX_BUILDS.schema)).changed > 0
+    """Write one build's row, unless it is published by now; False when nothing was to be written."""
+    rows = job.spark.createDataFrame([row], INDEX_BUILDS.schema)
+    return _change(lambda: job.lake.merge(INDEX_BUILDS, rows, when=F.col("t.status") != "published")).changed > 0
 
 
-def switch_published(job: JobRun, build_id: str, *, hold: dict[str, Any] | None = None) -> None:
-    """Publish a build in place of whichever is published now, in one commit, then mirror it.
+@contextmanager
+def switching(job: JobRun) -> Iterator[None]:
+    """Be the one run that changes what is published: from reading the table until CURRENT mirrors it.
 
-    The commit itself supersedes every other published row, so at most one is left whatever happened before.
+    Raises:
+        JobError: Another run is at it.
+    """
+    with held_lease(job, _SWITCH), few_rows(job.spark):
+        yield
+
+
+def switch_published(job: JobRun, build: Row, replaced: Row | None, *, hold: dict[str, Any] | None = None) -> None:
+    """Publish a build in place of the published one, in one commit, then mirror it.
+
+    The commit compares: where one of the two is not as the run read it any more, nothing changes.  So it is the table
+    that lets one of two runs win; the lease, which a run may lose, only tells the other in good time.
 
     Args:
         job: The run.
-        build_id: A build that has its row.
+        build: The build's row, as the run read it.
+        replaced: The published build's row, as the run read it; None where none was.
         hold: by, reason, until: what keeps nights from publishing from now on.
+
+    Raises:
+        JobError: Another run changed one of the two meanwhile.
     """
-    schema = StructType(
-        [StructField("build_id", STRING), StructField("published_at", TIMESTAMP), StructField("hold", HOLD)]
-    )
-    source = job.spark.createDataFrame([(build_id, dt.datetime.now(dt.UTC), hold)], schema)
-    (
-        job.lake.delta(INDEX_BUILDS)
-        .alias("t")
-        .merge(source.alias("s"), F.lit(True))
-        .whenMatchedUpdate(
-            condition="t.build_id = s.build_id",
-            set={"status": F.lit("published"), "published_at": "s.published_at", "hold": "s.hold"},
-        )
-        .whenMatchedUpdate(
-            condition="t.status = 'published'",
-            set={"status": F.lit("superseded"), "hold": F.lit(None)},
-        )
-        .execute()
-    )
-    mirror_published(job.lake, build_id)
+    is_build = F.col("build_id") == build["build_id"]
+    is_as_read = is_build & (F.col("status") == build["status"])
+    is_replaced = F.lit(False) if replaced is None else F.col("build_id") == replaced["build_id"]
+    held = F.lit(None) if hold is None else F.struct(*(F.lit(value).alias(name) for name, value in hold.items()))
+    status = F.when(is_as_read, "published").when(is_replaced, "superseded").otherwise(F.raise_error(F.lit(_MOVED_ON)))
+    values = {
+        "status": status,
+        "published_at": F.when(is_build, dt.datetime.now(dt.UTC)).otherwise(F.col("published_at")),
+        "hold": F.when(is_build, held.cast(HOLD)),
+    }
+    _change(lambda: job.lake.delta(INDEX_BUILDS).update(is_build | (F.col("status") == "published"), values))
+    mirror_published(job.lake, build["build_id"])
+
+
+def lift_hold(job: JobRun) -> None:
+    """Take the hold from whichever build is published."""
+    _change(lambda: job.lake.delta(INDEX_BUILDS).update(F.col("status") == "published", {"hold": F.lit(None)}))
+
+
+def mark_removed(lake: Lake, build_ids: Collection[str]) -> set[str]:
+    """Say in one commit that builds are no more, before their folders go; never of one that is published by then.
+
+    Args:
+        lake: The lake.
+        build_ids: Builds, with or without a row.
+
+    Returns:
+        Those whose folders may go.
+    """
+    if not build_ids:
+        return set()
+    named = F.col("build_id").isin(list(build_ids))
+    there = named & ~F.col("status").isin("published", REMOVED)
+    if not lake.read(INDEX_BUILDS).where(there).isEmpty():
+        _change(lambda: lake.delta(INDEX_BUILDS).update(there, {"status": F.lit(REMOVED)}))
+    published = published_build(lake)
+    return {build_id for build_id in build_ids if published is None or build_id != published["build_id"]}
+
+
+def _change(change: Callable[[], Changed]) -> Changed:
+    """Make a change of the table, after those that others make at the same moment.
+
+    Raises:
+        JobError: There is no end of them, or one of them changed what this change was decided by.
+    """
+    tries_left = _TRIES
+    while True:
+        tries_left -= 1
+        try:
+            return change()
+        except (PySparkException, Py4JJavaError) as error:  # what fails in a task, and Delta's own, come as they are
+            text = str(error)
+            if "[DELTA_CONCURRENT_" in text and tries_left:
+                continue
+            if "[DELTA_CONCURRENT_" in text or _MOVED_ON in text:
+                raise JobError(f"{_MOVED_ON}; this run did not change it. Run it again") from error
+            raise
 
 
 def mirror_published(lake: Lake, build_id: str) -> None:

@@ -10,7 +10,14 @@ from pydantic import Field
 from pyspark.sql import Row
 
 from jobs.core.job import DatedOptions, JobError, JobRun, main
-from jobs.index.builds import build_of_night, mirror_published, published_build, switch_published, verify_servable
+from jobs.index.builds import (
+    build_of_night,
+    mirror_published,
+    published_build,
+    switch_published,
+    switching,
+    verify_servable,
+)
 from jobs.index.manifest import BuildIntegrityError
 
 
@@ -34,7 +41,12 @@ def hold_of(published: Row | None, date: dt.date) -> str | None:
 
 
 def run(job: JobRun, options: Options) -> None:
-    """Refuse, wait, or switch."""
+    """Refuse, wait, or switch, while no other run does."""
+    with switching(job):
+        _publish(job, options)
+
+
+def _publish(job: JobRun, options: Options) -> None:
     published = published_build(job.lake)
     build = build_of_night(job.lake, date=options.date, build_id=options.build_id, model_version=options.model_version)
     build_id = build["build_id"]
@@ -68,7 +80,7 @@ def run(job: JobRun, options: Options) -> None:
         except BuildIntegrityError as error:
             raise JobError(f"{build_id} is not published: {error}") from error
     with job.stage("switch"):
-        switch_published(job, build_id)
+        switch_published(job, build, published)
     job.count(rows_out=build["items"])
     in_place = f" in place of {published['build_id']}" if published is not None else ""
     job.note(f"{build_id} is published{in_place}")

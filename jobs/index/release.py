@@ -5,7 +5,7 @@ Writes: index_builds
 """
 
 from jobs.core.job import JobOptions, JobRun, main
-from jobs.index.builds import published_build, record_build
+from jobs.index.builds import lift_hold, published_build, switching
 
 
 class Options(JobOptions):
@@ -14,12 +14,13 @@ class Options(JobOptions):
 
 def run(job: JobRun, options: Options) -> None:
     """Clear the published build's hold."""
-    published = published_build(job.lake)
-    if published is None or published["hold"] is None:
-        job.unchanged()
-        job.note("nothing is held")
-        return
-    record_build(job, {**published.asDict(recursive=True), "hold": None})
+    with switching(job):
+        published = published_build(job.lake)
+        if published is None or published["hold"] is None:
+            job.unchanged()
+            job.note("nothing is held")
+            return
+        lift_hold(job)
     hold = published["hold"]
     job.note(
         f"{published['build_id']} is no longer held (was: {hold['by']}, {hold['reason']}); the next night publishes"

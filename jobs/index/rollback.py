@@ -8,13 +8,19 @@ import datetime as dt
 
 from pydantic import Field
 from pyspark.sql import Row
-from pyspark.sql import functions as F
 
 from jobs.core.job import JobError, JobOptions, JobRun, main
 from jobs.core.lake import Lake
-from jobs.index.builds import find_build, published_build, refuse_removed, switch_published, verify_servable
+from jobs.index.builds import (
+    earlier_builds,
+    find_build,
+    kept_builds,
+    refuse_removed,
+    switch_published,
+    switching,
+    verify_servable,
+)
 from jobs.index.manifest import BuildIntegrityError
-from schemas import INDEX_BUILDS
 
 
 class Options(JobOptions):
@@ -26,20 +32,19 @@ class Options(JobOptions):
     build_id: str | None = Field(None, description="Go back to this build instead of the one published before.")
 
 
-def earlier_builds(lake: Lake, published: Row) -> list[Row]:
-    """Builds of before that were published once, the latest first."""
-    night = F.struct("logical_date", "built_at")
-    before = night < F.struct(F.lit(published["logical_date"]), F.lit(published["built_at"]))
-    builds = lake.read(INDEX_BUILDS).where(F.col("status") == "superseded").where(before)
-    return builds.orderBy(F.desc("logical_date"), F.desc("built_at")).collect()
-
-
 def run(job: JobRun, options: Options) -> None:
-    """Find a build that can serve, and switch to it."""
-    published = published_build(job.lake)
+    """Find a build that can serve, and switch to it, while no other run switches."""
+    with switching(job):
+        _roll_back(job, options)
+
+
+def _roll_back(job: JobRun, options: Options) -> None:
+    with job.stage("read"):
+        builds = kept_builds(job.lake)
+    published = next((build for build in builds if build["status"] == "published"), None)
     if published is None:
         raise JobError("no build is published: there is nothing to go back from")
-    candidates = [_named(job.lake, options.build_id)] if options.build_id else earlier_builds(job.lake, published)
+    candidates = [_named(job.lake, options.build_id)] if options.build_id else earlier_builds(builds, published)
     with job.stage("verify"):
         target = _first_servable(job, candidates)
     if target is None:
@@ -49,7 +54,7 @@ def run(job: JobRun, options: Options) -> None:
         )
     with job.stage("switch"):
         hold = {"by": options.by, "reason": options.reason, "until": options.until}
-        switch_published(job, target["build_id"], hold=hold)
+        switch_published(job, target, published, hold=hold)
     job.count(rows_out=target["items"])
     job.note(
         f"{target['build_id']} of {target['logical_date']} is published again in place of {published['build_id']}; "

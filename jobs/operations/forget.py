@@ -25,7 +25,7 @@ from jobs.core.lake import Lake
 from jobs.core.lease import held_lease
 from jobs.core.options import CommaSeparated
 from jobs.embedding.vectors import lease_name
-from jobs.index.builds import INDEXES, REMOVED, published_build
+from jobs.index.builds import INDEXES, mark_removed
 from jobs.operations.maintain import versions_with_rows
 from jobs.operations.traces import (
     CHECKPOINTS,
@@ -38,7 +38,7 @@ from jobs.operations.traces import (
     items_on_disk,
     items_on_page,
 )
-from schemas import FORGOTTEN_ITEMS, INDEX_BUILDS, ITEM_IMAGES, ITEMS, JUDGED_RESULTS, TRAINING_SETS
+from schemas import FORGOTTEN_ITEMS, ITEM_IMAGES, ITEMS, JUDGED_RESULTS, TRAINING_SETS
 from schemas.table import Table
 
 
@@ -113,16 +113,14 @@ class Takedown:
 
     def remove_builds(self, holding: dict[str, set[str]]) -> None:
         """Remove builds, status first; the published one has to wait for the next."""
-        published = published_build(self._lake)
-        for folder, items in holding.items():
-            build_id = folder.rpartition("/")[2]
-            if published is not None and build_id == published["build_id"]:
-                self._leave(items, f"the published {build_id}, until the next night's build is published in its place")
-                continue
-            of_build = (F.col("build_id") == build_id) & (F.col("status") != REMOVED)
-            if not self._lake.read(INDEX_BUILDS).where(of_build).isEmpty():
-                self._lake.delta(INDEX_BUILDS).update(of_build, {"status": F.lit(REMOVED)})
-            self._remove_folder(folder, "builds")
+        of_build = {folder.rpartition("/")[2]: folder for folder in holding}
+        free = mark_removed(self._lake, of_build)
+        for build_id, folder in of_build.items():
+            if build_id in free:
+                self._remove_folder(folder, "builds")
+            else:
+                text = f"the published {build_id}, until the next night's build is published in its place"
+                self._leave(holding[folder], text)
 
     def remove_files(self, names: Iterable[str], kind: str) -> None:
         """Remove single files."""

@@ -1,14 +1,17 @@
-"""Let go of what need not be kept: vectors of models that serve no more and of items long gone, and old events.
+"""Let go of what need not be kept: old builds, vectors of models that serve no more and of items long gone, old events.
 
 Reads:  items, models, index_builds, job_runs
-Writes: models, item_embeddings, embedding_failures, query_embeddings, query_events, staging/
+Writes: index_builds, models, item_embeddings, embedding_failures, query_embeddings, query_events, indexes/, staging/
 """
 
 from __future__ import annotations
 
 import datetime as dt
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 
 from pydantic import Field
+from pyspark.sql import Row
 from pyspark.sql import functions as F
 
 from jobs.core.job import DatedOptions, JobRun, main
@@ -17,7 +20,9 @@ from jobs.core.lease import held_lease
 from jobs.core.serving import newest_promoted_model
 from jobs.embedding.staging import remove_staged
 from jobs.embedding.vectors import lease_name
-from jobs.index.builds import published_build
+from jobs.index.builds import INDEXES, earlier_builds, kept_builds, mark_removed
+from jobs.index.manifest import CURRENT_FILE
+from jobs.operations.traces import files_below
 from schemas import (
     EMBEDDING_FAILURES,
     INDEX_BUILDS,
@@ -30,11 +35,14 @@ from schemas import (
 )
 
 OF_A_MODEL = (ITEM_EMBEDDINGS, EMBEDDING_FAILURES, QUERY_EMBEDDINGS)
+# What nobody has written to for so long is nobody's.
+_ABANDONED_AFTER = dt.timedelta(days=1)
 
 
 class Options(DatedOptions):
-    """Let go of vectors of models that serve no more and of items long gone, and of old events."""
+    """Let go of old builds, of vectors of models that serve no more and of items long gone, and of old events."""
 
+    keep_builds: int = Field(7, ge=2, description="How many of the builds that were published are kept to go back to.")
     retire_after_days: int = Field(
         30, ge=1, description="Days without a night or a build under it, after which a model's vectors go."
     )
@@ -62,40 +70,128 @@ def versions_with_rows(lake: Lake) -> list[str]:
     return sorted({row["model_version"] for rows in versions for row in rows})
 
 
-def run(job: JobRun, options: Options) -> None:
-    """Model after model: all its vectors where it is retired, else those of items long gone.  Then old events."""
+def models_after(lake: Lake, serving: str | None) -> set[str]:
+    """Models that were made or promoted after the serving one, and may be on their way to take its place."""
+    made = F.greatest("created_at", "promoted_at")
+    made_at = dict(lake.read(MODELS).where("stage <> 'retired'").select("model_version", made).collect())
+    since = made_at.get(serving)
+    return {version for version, at in made_at.items() if since is None or at > since}
+
+
+def builds_to_keep(builds: Sequence[Row], *, keep: int, coming: Collection[str]) -> set[str]:
+    """The build_id of every build that may be gone back to, or may still be published.
+
+    Args:
+        builds: What `kept_builds` gives.
+        keep: How many of those that were published stay, the newest nights' first.
+        coming: Models that may take the serving one's place; their builds wait, for a check or for a hold's end.
+    """
+    were_published = [build for build in builds if build["published_at"] is not None]
+    # What is newer is at work, waits, or shows why it failed.
+    newest = builds.index(were_published[0]) if were_published else len(builds)
+    kept = [*builds[:newest], *were_published[:keep]]
+    for build in builds:
+        if build["status"] == "published":
+            kept += [build, *earlier_builds(builds, build)[:1]]
+        elif build["status"] in ("built", "passed") and build["model_version"] in coming:
+            kept.append(build)
+    return {build["build_id"] for build in kept}
+
+
+def abandoned_folders(lake: Lake, builds: Sequence[Row]) -> list[str]:
+    """What killed runs left below indexes/: it belongs to no build, and nobody has written to it for a day."""
+    files = defaultdict(list)
+    for name in files_below(lake, INDEXES):
+        files[name.split("/")[1]].append(name)
+    of_builds = {build["build_id"] for build in builds}
+    return sorted(name for name in files.keys() - of_builds - {CURRENT_FILE} if _is_abandoned(lake, files[name]))
+
+
+def _is_abandoned(lake: Lake, names: Sequence[str]) -> bool:
+    before = dt.datetime.now(dt.UTC) - _ABANDONED_AFTER
+    try:
+        return all(lake.fs.modified(lake.path(name)) < before for name in names)
+    except FileNotFoundError:  # it was given its name a moment ago: somebody is at work there
+        return False
+
+
+def remove_builds(job: JobRun, options: Options) -> tuple[set[str], int]:
+    """Remove the builds that need not be kept, and what killed runs left of others.
+
+    Returns:
+        The models of the builds that stay, and how many folders went.
+    """
     lake = job.lake
-    in_use = {row["model_version"] for row in (published_build(lake), newest_promoted_model(lake)) if row is not None}
-    uses = last_uses(lake)
+    builds = kept_builds(lake)
+    serving = next((build["model_version"] for build in builds if build["status"] == "published"), None)
+    kept = builds_to_keep(builds, keep=options.keep_builds, coming=models_after(lake, serving))
+    gone = mark_removed(lake, [build["build_id"] for build in builds if build["build_id"] not in kept])
+    abandoned = abandoned_folders(lake, builds)
+    for name in (*gone, *abandoned):
+        if lake.fs.exists(lake.path(INDEXES, name)):
+            lake.fs.rm(lake.path(INDEXES, name), recursive=True)
+    if gone:
+        job.note(f"{len(gone):,} builds went, {len(builds) - len(gone):,} are kept")
+    if abandoned:
+        job.note(f"{INDEXES}/ had {', '.join(abandoned)}, which belongs to no build: it went")
+    job.figure("builds", len(gone))
+    job.figure("abandoned_folders", len(abandoned))
+    return {build["model_version"] for build in builds if build["build_id"] not in gone}, len(gone) + len(abandoned)
+
+
+def remove_vectors(job: JobRun, options: Options, in_use: Collection[str]) -> int:
+    """Remove, model after model, all its vectors where it is retired, else those of items long gone.
+
+    Args:
+        job: The run.
+        options: Its options.
+        in_use: Models that are not retired, whenever they were last used.
+
+    Returns:
+        How many rows went.
+    """
+    lake, uses = job.lake, last_uses(job.lake)
     unused_since = options.date - dt.timedelta(days=options.retire_after_days)
     gone_before = options.date - dt.timedelta(days=options.delisted_days)
     gone = lake.read(ITEMS).where(F.col("inactive_since") < F.lit(gone_before)).select("item_id")
     retired = delisted = 0
+    for version in versions_with_rows(lake):
+        # What another program wrote, and no run knows of, counts as used.
+        last_use = uses.get(version, options.date)
+        with held_lease(job, lease_name(version)):
+            if version in in_use or last_use >= unused_since:
+                of_model = {"model_version": version}
+                for table in (ITEM_EMBEDDINGS, EMBEDDING_FAILURES):
+                    delisted += lake.delete_matching(table, gone, within=of_model)
+            else:
+                retired += retire_model(lake, version)
+                job.note(f"{version} is retired: nothing was embedded or indexed under it since {last_use}")
+    job.figure("rows_of_retired_models", retired)
+    job.figure("rows_of_delisted_items", delisted)
+    return retired + delisted
+
+
+def run(job: JobRun, options: Options) -> None:
+    """Old builds first, because the models of those that stay are in use.  Then vectors, then events."""
+    lake = job.lake
+    with job.stage("builds"):
+        in_use, folders = remove_builds(job, options)
+    promoted = newest_promoted_model(lake)
+    if promoted is not None:
+        in_use.add(promoted["model_version"])
     with job.stage("vectors"):
-        for version in versions_with_rows(lake):
-            # What another program wrote, and no run knows of, counts as used.
-            last_use = uses.get(version, options.date)
-            with held_lease(job, lease_name(version)):
-                if version in in_use or last_use >= unused_since:
-                    of_model = {"model_version": version}
-                    for table in (ITEM_EMBEDDINGS, EMBEDDING_FAILURES):
-                        delisted += lake.delete_matching(table, gone, within=of_model)
-                else:
-                    retired += retire_model(lake, version)
-                    job.note(f"{version} is retired: nothing was embedded or indexed under it since {last_use}")
+        vectors = remove_vectors(job, options, in_use)
     with job.stage("events"):
         kept_from = options.date - dt.timedelta(days=options.query_event_days)
         events = lake.delete(QUERY_EVENTS, F.col("event_date") < F.lit(kept_from))
-    job.figure("rows_of_retired_models", retired)
-    job.figure("rows_of_delisted_items", delisted)
     job.figure("query_events", events)
-    job.count(rows_out=retired + delisted + events)
-    if not retired + delisted + events:
+    job.count(rows_out=vectors + events)
+    if not folders + vectors + events:
         job.unchanged()
 
 
 def retire_model(lake: Lake, version: str) -> int:
-    """Forget what a model embedded, and what it could not; its folder and its builds stay.
+    """Forget what a model embedded, and what it could not; its folder stays.
 
     Returns:
         How many rows that were.

@@ -19,7 +19,7 @@ def job_run(job, *, verdict="succeeded", date=NIGHT, minute=0, counts=(None, Non
 
 def build_row(build_id="b1", *, date=NIGHT, gates=None, status="published", hold=None):
     """One row of index_builds."""
-    published_at = MIDNIGHT if status == "published" else None
+    published_at = MIDNIGHT if status in ("published", "superseded") else None
     return (build_id, date, MODEL, 3, 4, 2, "Flat", {"items": 1}, gates, status, hold, MIDNIGHT, published_at)
 
 

@@ -308,7 +308,7 @@ def test_a_removed_build_is_named_so_and_neither_published_nor_searched(runs, ru
     found = run_job_in(lake, search, query="red", build_id="build-serving")
     for record in (back, found):
         assert record["verdict"] == "failed"
-        assert "is no more: it held an item that `operations forget` took down" in record["notes"][-1]
+        assert "or with an item that was taken down (`operations forget`)" in record["notes"][-1]
 
 
 def test_ingests_refuse_the_item_and_keep_its_id_alone(runs, run_job_in, tmp_path):

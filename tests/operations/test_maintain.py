@@ -1,8 +1,11 @@
 """What is let go is what nobody uses, and what is used stays, whatever its age."""
 
 import datetime as dt
+import os
+import time
 
 import pytest
+from pyspark.sql import Row
 from pyspark.sql import functions as F
 
 from jobs.core.lease import held_lease
@@ -81,7 +84,8 @@ def test_a_model_that_nobody_uses_is_retired_and_no_other(lake, run_job, version
     assert record["notes"] == ["forsaken is retired: nothing was embedded or indexed under it since 2026-11-01"]
     for table in (ITEM_EMBEDDINGS, EMBEDDING_FAILURES, QUERY_EMBEDDINGS):
         assert with_rows(lake, table) == set(versions) - {"forsaken"}
-    assert record["figures"] == {"rows_of_retired_models": 3, "rows_of_delisted_items": 0, "query_events": 0}
+    none = dict.fromkeys(("builds", "abandoned_folders", "rows_of_delisted_items", "query_events"), 0)
+    assert record["figures"] == {**none, "rows_of_retired_models": 3}
     stages = dict(lake.read(MODELS).select("model_version", "stage").collect())
     assert [version for version, stage in stages.items() if stage == "retired"] == ["forsaken"]
     assert staged_rows(lake, "forsaken") == 0
@@ -92,9 +96,12 @@ def test_a_model_that_nobody_uses_is_retired_and_no_other(lake, run_job, version
     assert lake.versions(*tables) == before
 
 
-def test_what_serves_and_what_was_promoted_last_stay_for_ever(lake, run_job, versions):
+def test_what_serves_what_was_promoted_last_and_what_a_kept_build_is_of_stay_for_ever(lake, run_job, versions):
     run_job(job, date=dt.date(2036, 1, 1))
     # No run and no model tells since when the unknown one is there.
+    assert with_rows(lake, ITEM_EMBEDDINGS) == {"serving", "newest", "indexed", "unknown"}
+    lake.delta(INDEX_BUILDS).update(F.col("build_id") == "b2", {"status": F.lit("removed")})
+    run_job(job, date=dt.date(2036, 1, 1))
     assert with_rows(lake, ITEM_EMBEDDINGS) == {"serving", "newest", "unknown"}
 
 
@@ -140,3 +147,69 @@ def test_events_are_kept_for_their_days(lake, spark, run_job):
     lake.append(QUERY_EVENTS, spark.createDataFrame(map(event, dates), QUERY_EVENTS.schema))
     assert run_job(job, date=TODAY)["figures"]["query_events"] == 1
     assert {row["event_date"] for row in lake.read(QUERY_EVENTS).collect()} == set(dates[1:])
+
+
+def build(number: int, status: str, *, model: str = "serving", was_published: bool = False) -> Row:
+    """A build's row: the higher its number, the later its night."""
+    at = dt.datetime(2026, 11, number, 3)
+    was_published = was_published or status in ("published", "superseded")
+    columns = {"build_id": f"b{number}", "logical_date": at.date(), "built_at": at, "model_version": model}
+    return Row(**columns, status=status, published_at=at if was_published else None)
+
+
+@pytest.mark.parametrize(
+    ("statuses", "kept"),
+    [
+        ("ssssp", {4, 5}),
+        ("sspss", {2, 3, 4, 5}),  # after a rollback: where the next one goes, and what is newer
+        ("psssss", {1, 5, 6}),
+        ("ssfpfb", {2, 4, 5, 6}),  # a night that failed goes once a later one has published
+        ("saapaa", {1, 4, 5, 6}),
+        ("saAp", {1, 3, 4}),  # published before, taken up again by a later night
+        ("fab", {1, 2, 3}),  # nothing was published yet
+    ],
+)
+def test_builds_stay_that_may_be_gone_back_to_or_still_be_published(statuses, kept):
+    names = {"s": "superseded", "p": "published", "f": "failed", "a": "passed", "A": "passed", "b": "built"}
+    builds = [build(n, names[letter], was_published=letter == "A") for n, letter in enumerate(statuses, start=1)]
+    assert job.builds_to_keep(builds[::-1], keep=2, coming=()) == {f"b{number}" for number in kept}
+
+
+def test_a_build_that_waits_for_its_model_to_serve_stays_however_many_nights_publish_meanwhile():
+    builds = [build(1, "passed", model="next"), build(2, "failed", model="next"), build(3, "passed", model="last")]
+    builds += [build(number, "superseded") for number in range(4, 9)] + [build(9, "published")]
+    assert job.builds_to_keep(builds[::-1], keep=2, coming={"next"}) == {"b1", "b8", "b9"}
+
+
+def test_builds_go_with_their_folders_and_so_does_what_killed_runs_left(lake, spark, run_job, versions):
+    later = [build_row(f"b{number}", date=days_ago(10 - number), status="superseded", gates=[]) for number in (3, 4)]
+    unpublished = [build_row("b5", date=LONG_AGO, status="passed", gates=[]), build_row("b6", date=RECENTLY, gates=[])]
+    rows = [dict(zip(INDEX_BUILDS.column_names, row, strict=True)) for row in (*later, *unpublished)]
+    rows[2]["model_version"] = "newest"
+    rows[3] |= {"status": "failed", "published_at": None}
+    lake.append(INDEX_BUILDS, spark.createDataFrame(rows, INDEX_BUILDS.schema))
+    old = [*(f"b{number}/manifest.json" for number in range(1, 7)), "CURRENT", "CURRENT.1f", "lost/a.faiss", "mixed/a"]
+
+    def put(names: list[str], days: int) -> None:
+        for name in names:
+            path = lake.path("indexes", name)
+            lake.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+            lake.fs.pipe_file(path, b"")
+            os.utime(path, (time.time() - days * 86_400 - 60,) * 2)
+
+    put(old, days=1)
+    put(["young/a.faiss", "mixed/b"], days=0)
+    record = run_job(job, date=TODAY, keep_builds=2)
+    assert (record["figures"]["builds"], record["figures"]["abandoned_folders"]) == (2, 2)
+    left = {path.rpartition("/")[2] for path in lake.fs.ls(lake.path("indexes"), detail=False)}
+    assert left == {"b1", "b3", "b4", "b5", "CURRENT", "young", "mixed"}
+    statuses = {row["build_id"]: row["status"] for row in lake.read(INDEX_BUILDS).collect()}
+    assert statuses == {
+        "b1": "published", "b2": "removed", "b3": "superseded", "b4": "superseded", "b5": "passed", "b6": "removed",
+    }  # fmt: skip
+
+    put(["b6/manifest.json"], days=1)  # as if the run had been killed before the folder went
+    version = lake.version(INDEX_BUILDS)
+    again = run_job(job, date=TODAY, keep_builds=2)
+    assert (again["figures"]["builds"], again["figures"]["abandoned_folders"]) == (0, 1)
+    assert lake.version(INDEX_BUILDS) == version

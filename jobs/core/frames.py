@@ -11,8 +11,8 @@ from pyspark.storagelevel import StorageLevel
 
 # So many rows of a few short columns reach every task at once; more than that, and Spark joins in its own way.
 _BROADCAST_ROWS = 1_000_000
-# Of a few rows, compiling code for a plan and planning it anew halfway take longer than running it as it is, and
-# marking rows of a file takes longer than writing it anew.
+# With a few rows it takes longer to compile code for a plan, or to plan it anew halfway, than to run it as it is, and
+# longer to mark rows of a file as deleted than to write it anew.
 _FOR_FEW_ROWS = {
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",

@@ -34,7 +34,7 @@ _EMBEDDED = {
     "spark.databricks.delta.snapshotPartitions": "2",
     # What a task writes of a merge: with Delta's 512 MB a million vectors would be one core's work.
     "spark.databricks.delta.optimizeWrite.binSize": "16m",
-    # What a task allocates for its first row to sort or to aggregate; of 4 GB Spark would take, and clear, 64 MB.
+    # What a task allocates, and clears, for the first row that it sorts or aggregates: with 4 GB Spark takes 64 MB.
     "spark.buffer.pageSize": "4m",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
     "spark.ui.showConsoleProgress": "false",

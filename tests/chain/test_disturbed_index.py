@@ -99,7 +99,7 @@ def put_items(lake: Lake, spark, seed: int, count: int) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def lenient_gates():
-    """The vectors are made up, no model makes them of the titles; and a machine that runs tests has no time to spare."""
+    """The vectors are made up, no model makes them of the titles; and a machine that runs tests is busy."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MAKE_AGREEMENT_ITEMS", "0")
         patch.setenv("MAKE_MAX_LATENCY_MS", "60000")

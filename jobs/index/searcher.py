@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import faiss
@@ -15,7 +17,7 @@ from jobs.index.choosing import EXACT_BELOW
 from jobs.index.local_files import local_files
 from jobs.index.manifest import BuildIntegrityError, Current, Effort, Manifest
 from jobs.index.shard import iterate_items, vectors_of, verify_pairing
-from jobs.index.shard_index import Candidates, ShardIndex, widened
+from jobs.index.shard_index import Candidates, NearLists, ShardIndex, list_sizes
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,10 @@ class Searcher:
 
     def __init__(self, manifest: Manifest, files: Mapping[str, str]) -> None:
         self.manifest = manifest
-        self._index_paths = [files[shard.file] for shard in manifest.shards]
-        self._items_paths = [files[shard.items_file] for shard in manifest.shards]
-        self._shards = [ShardIndex.open(path) for path in self._index_paths]
+        self._files = files
+        # Both kinds of file stay open, so that this goes on when the build's folder is removed.
+        self._shards = [ShardIndex.open(files[shard.file]) for shard in manifest.shards]
+        self._items = [pa.memory_map(files[shard.items_file]) for shard in manifest.shards]
         self._starts = np.cumsum([0, *(shard.rows for shard in manifest.shards)])
 
     @classmethod
@@ -120,24 +123,41 @@ class Searcher:
     def _search_shards(
         self, queries: np.ndarray, k: int, only: np.ndarray | None, effort: Effort | None
     ) -> Iterator[tuple[int, Candidates]]:
+        effort = effort or self.manifest.effort
         allowed = len(self) if only is None else np.count_nonzero(only)
         if allowed == len(self):
-            only = None
-        elif allowed < EXACT_BELOW:
+            near = self._shards[0].near_lists(queries, effort.nprobe)
+            for start, shard in zip(self._starts, self._shards, strict=False):
+                yield start, shard.search(queries, k, effort, near, None)
+        elif allowed < EXACT_BELOW or self._shards[0].is_graph:
             yield from self._search_few(queries, k, only)
-            return
-        effort = widened(effort or self.manifest.effort, allowed / len(self))
-        near = self._shards[0].near_lists(queries, effort)
-        for start, end, shard in zip(self._starts, self._starts[1:], self._shards, strict=False):
-            of_shard = None if only is None else only[start:end]
-            if of_shard is None or of_shard.any():
+        else:
+            near = self._near_lists_among(queries, effort.nprobe, only)
+            for start, shard, of_shard in self._allowed_shards(only):
                 yield start, shard.search(queries, k, effort, near, of_shard)
 
-    def _search_few(self, queries: np.ndarray, k: int, only: np.ndarray) -> Iterator[tuple[int, Candidates]]:
+    def _near_lists_among(self, queries: np.ndarray, nprobe: int, only: np.ndarray) -> NearLists | None:
+        """The nearest of the lists that hold something allowed, the more the less of what they hold is."""
+        if self._shards[0].lists is None:
+            return None
+        allowed = np.sum([shard.in_lists(of_shard) for _, shard, of_shard in self._allowed_shards(only)], axis=0)
+        among = np.flatnonzero(allowed)
+        share = allowed.sum() / self._list_sizes[among].sum()
+        return self._shards[0].near_lists(queries, math.ceil(nprobe / share), among)
+
+    @cached_property
+    def _list_sizes(self) -> np.ndarray:
+        return np.sum([list_sizes(shard.whole) for shard in self._shards], axis=0)
+
+    def _allowed_shards(self, only: np.ndarray) -> Iterator[tuple[int, ShardIndex, np.ndarray]]:
+        """Where each shard begins that has rows which may be found, the shard, and which of its positions these are."""
         for start, end, shard in zip(self._starts, self._starts[1:], self._shards, strict=False):
-            positions = np.flatnonzero(only[start:end])
-            if len(positions):
-                yield start, shard.search_among(queries, k, positions)
+            if only[start:end].any():
+                yield start, shard, only[start:end]
+
+    def _search_few(self, queries: np.ndarray, k: int, only: np.ndarray) -> Iterator[tuple[int, Candidates]]:
+        for start, shard, of_shard in self._allowed_shards(only):
+            yield start, shard.search_among(queries, k, np.flatnonzero(of_shard))
 
     def _search_exactly(self, queries: np.ndarray, k: int, only: np.ndarray | None) -> Iterator[tuple[int, Candidates]]:
         for start, vectors in self.iterate_vectors():
@@ -149,8 +169,8 @@ class Searcher:
 
     def iterate_vectors(self) -> Iterator[tuple[int, np.ndarray]]:
         """Every vector, as stored beside the index: (first row, (rows, dimension) float32), batch by batch."""
-        for start, path in zip(self._starts, self._items_paths, strict=False):
-            for batch in iterate_items(path, ["embedding"]):
+        for start, items in zip(self._starts, self._items, strict=False):
+            for batch in iterate_items(items, ["embedding"]):
                 yield start, vectors_of(batch)
                 start += batch.num_rows
 
@@ -169,12 +189,12 @@ class Searcher:
         Raises:
             BuildIntegrityError: Vectors and items of a shard do not pair up.
         """
-        for index, items, shard in zip(self._index_paths, self._items_paths, self.manifest.shards, strict=True):
-            verify_pairing(index, items, shard)
+        for shard in self.manifest.shards:
+            verify_pairing(self._files[shard.file], self._files[shard.items_file], shard)
 
     def items(self, columns: Sequence[str]) -> pa.Table:
         """Columns of every row, in the order of rows; `shard.ITEM_COLUMNS` names what there is."""
-        return pa.concat_tables(pq.read_table(path, columns=list(columns)) for path in self._items_paths)
+        return pa.concat_tables(pq.read_table(items, columns=list(columns)) for items in self._items)
 
 
 def _merged(best: Neighbours, more: Neighbours, k: int) -> Neighbours:

@@ -158,7 +158,7 @@ def verify_pairing(index_path: str, items_path: str, entry: ShardEntry) -> None:
             f"{entry.file}: {moved.sum()} of {len(probed)} sampled vectors are not those of their rows in "
             f"{entry.items_file} (first: position {probed[moved][0]})"
         )
-    found = index.search(vectors, 1, _PROBING, index.near_lists(vectors, _PROBING), None)
+    found = index.search(vectors, 1, _PROBING, index.near_lists(vectors, _PROBING.nprobe), None)
     # An equal vector of another item is as good an answer as the item itself.
     lost = found.scores.max(axis=1) < (vectors * vectors).sum(axis=1) - SCORE_TOLERANCE
     if lost.mean() > _LOST_AT_MOST:
@@ -172,7 +172,7 @@ def read_vectors(items_path: str, positions: np.ndarray) -> np.ndarray:
     """(positions, dimension) float32: the vectors at these positions of an items file, in this order."""
     order = np.argsort(positions, kind="stable")
     parts, start, taken = [], 0, 0
-    for batch in iterate_items(items_path, ["embedding"]):
+    for batch in iterate_items(pa.memory_map(items_path), ["embedding"]):
         until = np.searchsorted(positions[order], start + batch.num_rows)
         parts.append(vectors_of(batch)[positions[order[taken:until]] - start])
         start, taken = start + batch.num_rows, until
@@ -182,10 +182,9 @@ def read_vectors(items_path: str, positions: np.ndarray) -> np.ndarray:
     return unsorted
 
 
-def iterate_items(items_path: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
+def iterate_items(items: pa.NativeFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """An items file's rows in order, a batch at a time."""
-    with pq.ParquetFile(items_path, memory_map=True) as file:
-        yield from file.iter_batches(batch_size=16_384, columns=columns)
+    yield from pq.ParquetFile(items).iter_batches(batch_size=16_384, columns=columns)
 
 
 _LOCAL: AbstractFileSystem = url_to_fs("/")[0]

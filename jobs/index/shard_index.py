@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, Self
 
 import faiss
@@ -71,12 +72,40 @@ class ShardIndex:
     def __len__(self) -> int:
         return self.whole.ntotal
 
-    def near_lists(self, queries: np.ndarray, effort: Effort) -> NearLists | None:
-        """The lists that a search reads; None for a kind without any."""
+    @property
+    def is_graph(self) -> bool:
+        """Whether a search walks from vector to vector, and so past those that may not be found."""
+        return isinstance(self.base, faiss.IndexHNSW)
+
+    @cached_property
+    def _list_of(self) -> np.ndarray:
+        """(positions,) int32: the inverted list that each vector lies in."""
+        of = np.empty(len(self), dtype=np.int32)
+        inverted = self.lists.invlists
+        for number in range(self.lists.nlist):
+            of[faiss.rev_swig_ptr(inverted.get_ids(number), inverted.list_size(number))] = number
+        return of
+
+    def in_lists(self, only: np.ndarray) -> np.ndarray:
+        """(lists,) how many of the positions that `only`, (positions,) bool, allows lie in each list."""
+        return np.bincount(self._list_of[only], minlength=self.lists.nlist)
+
+    def near_lists(self, queries: np.ndarray, nprobe: int, among: np.ndarray | None = None) -> NearLists | None:
+        """The lists nearest to each query; None for a kind without any.
+
+        Args:
+            queries: (queries, dimension) float32.
+            nprobe: How many; as many as there are where there are fewer.
+            among: (any,) numbers of lists that count; None: all.
+        """
         if self.lists is None:
             return None
-        scores, numbers = self.lists.quantizer.search(queries, min(effort.nprobe, self.lists.nlist))
-        return NearLists(numbers, scores)
+        if among is None:
+            scores, numbers = self.lists.quantizer.search(queries, min(nprobe, self.lists.nlist))
+            return NearLists(numbers, scores)
+        centroids = self.lists.quantizer.reconstruct_n(0, self.lists.nlist)[among]
+        scores, places = faiss.knn(queries, centroids, min(nprobe, len(among)), faiss.METRIC_INNER_PRODUCT)
+        return NearLists(among[places], scores)
 
     def search(
         self, queries: np.ndarray, k: int, effort: Effort, near: NearLists | None, only: np.ndarray | None
@@ -86,7 +115,7 @@ class ShardIndex:
         Args:
             queries: (queries, dimension) float32.
             k: At least 1.
-            effort: How hard to search; of its `nprobe` only what `near` holds counts.
+            effort: How hard to search; in place of its `nprobe` stand the lists of `near`.
             near: What `near_lists` of any shard of the build gave.
             only: (positions,) bool, what may be found; None: all.
         """
@@ -131,9 +160,3 @@ class ShardIndex:
         if self.lists is not None and self.base is self.whole:
             self.lists.make_direct_map()  # where the lists alone have the vectors; made once
         return self.whole.reconstruct_batch(positions)
-
-
-def widened(effort: Effort, share: float) -> Effort:
-    """The effort with which a search among a share of all vectors finds as much as one among all: so much more."""
-    more = {name: round(value / share) for name, value in (("nprobe", effort.nprobe), ("ef_search", effort.ef_search))}
-    return effort.model_copy(update=more)

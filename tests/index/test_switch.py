@@ -187,3 +187,5 @@ def test_a_reader_of_the_build_before_goes_on_when_others_are_published_and_its_
     assert len(answers) >= read_by_then + 10
     for rows in answers:
         np.testing.assert_array_equal(rows, expected)
+    np.testing.assert_array_equal(searcher.search(queries, 5, exact=True).rows, expected)
+    assert len(searcher.items(["title"])) == len(queries)

@@ -37,7 +37,7 @@ _QUERIES_OF_GATES = 500
 _TUNED_WITH = 300
 # With fewer queries than this the items themselves say more.
 _FEWEST_QUERIES = 100
-# Vectors that are enough to tune with: shards are a random part of the items each.
+# Vectors that are enough to tune with, from shards drawn by chance.
 _TUNED_OVER = 1_000_000
 
 
@@ -237,8 +237,9 @@ def _write_shards(job: JobRun, blueprint: Blueprint, trained: TrainedIndex) -> M
 
 def _tuned(job: JobRun, manifest: Manifest, recall_target: float) -> tuple[Manifest, Tuned]:
     """The manifest with the effort of searches: that which reaches the recall, over as many shards as it takes."""
-    through = int(np.searchsorted(np.cumsum([shard.rows for shard in manifest.shards]), _TUNED_OVER)) + 1
-    part = manifest.model_copy(update={"shards": manifest.shards[:through]})
+    by_chance = [manifest.shards[n] for n in np.random.default_rng(0).permutation(len(manifest.shards))]
+    enough = int(np.searchsorted(np.cumsum([shard.rows for shard in by_chance]), _TUNED_OVER)) + 1
+    part = manifest.model_copy(update={"shards": tuple(by_chance[:enough])})
     searcher = Searcher(part, local_files(job.lake.uri(INDEXES, manifest.build_id), part.digests))
     queries = _held_out_queries(job, searcher)
     tuned = tune(searcher, queries, recall_target=recall_target)

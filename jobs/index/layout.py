@@ -118,7 +118,7 @@ def write_shards(
                 sizes = writer.list_sizes
             yield pa.RecordBatch.from_pylist([{**entry.model_dump(), "list_sizes": sizes.tolist()}], _WRITTEN)
 
-    keys = F.array(*map(F.lit, _partition_keys(rows.sparkSession, layout.count)))
+    keys = F.array(*(F.lit(key) for key in partition_keys(rows.sparkSession, layout.count)))
     written = (
         layout.with_shard(rows.select(*ITEM_COLUMNS))
         .repartition(layout.count, keys[F.col("shard")])
@@ -131,13 +131,14 @@ def write_shards(
     return entries, np.sum([row["list_sizes"] for row in written], axis=0)
 
 
-def _partition_keys(spark: SparkSession, shards: int) -> list[int]:
+def partition_keys(spark: SparkSession, shards: int) -> list[int]:
     """A key for each shard, so that Spark, which hashes keys, sends every shard to a task of its own.
 
     By their numbers, a third of the tasks would have no shard and others three.  Shards that found no key of their own
     share a task and stream through it in turn.
     """
-    sent_to = F.pmod(F.hash("id"), F.lit(shards)).alias("partition")
+    # Of the type that the keys will have, for Spark hashes other types to other numbers.
+    sent_to = F.pmod(F.hash(F.col("id").cast("int")), F.lit(shards)).alias("partition")
     tried = spark.range(0, _KEYS_TRIED * shards, numPartitions=1).select(sent_to, "id").collect()
     key_of = {row["partition"]: row["id"] for row in reversed(tried)}
     return [key_of.get(shard, shard) for shard in range(shards)]

@@ -13,6 +13,7 @@ from jobs.core.options import OptionsError, parse_options
 from jobs.index import build
 from jobs.index.choosing import choose_index
 from jobs.index.index_key import IndexKey
+from jobs.index.layout import partition_keys
 from jobs.index.manifest import Manifest
 from jobs.index.searcher import Searcher
 from schemas import INDEX_BUILDS, ITEMS, JOB_RUNS
@@ -172,6 +173,14 @@ def test_searches_read_as_many_lists_as_the_recall_that_is_asked_for_takes(lake,
     run_job(build, date=DAY, index_key="IVF8,Flat", recall_target=1.0)
     efforts = [searcher_of(lake, row["build_id"]).manifest.effort for row in builds(lake)]
     assert 1 <= efforts[0].nprobe < efforts[1].nprobe <= 8
+
+
+@pytest.mark.parametrize("shards", [2, 5, 12])
+def test_every_shard_is_a_task_of_its_own(spark, shards):
+    keys = F.array(*(F.lit(key) for key in partition_keys(spark, shards)))
+    rows = spark.range(100).select((F.col("id") % shards).cast("int").alias("shard"))
+    tasks = rows.repartition(shards, keys[F.col("shard")]).select("shard", F.spark_partition_id().alias("task"))
+    assert sorted(row["task"] for row in tasks.distinct().collect()) == list(range(shards))
 
 
 def test_a_damaged_build_is_made_anew_unless_searches_are_answered_from_it(lake, run_job, embedded):

@@ -44,6 +44,7 @@ class Size(NamedTuple):
         key: FAISS factory string.
         shards: Files that it lies in.
         built: The job's run.
+        index_bytes, folder_bytes: Of its FAISS files, and of all its files.
         stages: Seconds of the job by stage, as it recorded them.
         searched: What searching it is worth.
     """
@@ -52,6 +53,8 @@ class Size(NamedTuple):
     key: str
     shards: int
     built: Built
+    index_bytes: int
+    folder_bytes: int
     stages: Mapping[str, float]
     searched: Searched
 
@@ -67,6 +70,8 @@ def measure(vectors: ClusteredVectors, items: int, queries: int, folder: Path) -
         key=searcher.manifest.index_key,
         shards=len(searcher.manifest.shards),
         built=built,
+        index_bytes=built.index_bytes,
+        folder_bytes=built.folder_bytes,
         stages=lake.last_build_run()["seconds"],
         searched=measure_search(item_search(searcher), asked, vectors.nearest(asked, DEEP, items=items)),
     )
@@ -91,8 +96,8 @@ def told(sizes: list[Size]) -> str:
                     for taken in (
                         built.peaks.worker_bytes,
                         built.peaks.tree_bytes,
-                        built.index_bytes,
-                        built.folder_bytes,
+                        size.index_bytes,
+                        size.folder_bytes,
                     )
                 ),
             ]

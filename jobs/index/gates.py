@@ -161,7 +161,7 @@ def worst_error_gate(gate: str, errors: np.ndarray, bound: float, *, over: str, 
         over: What they were taken of.
         item_at: Names the item at a position of `errors`.
     """
-    errors = np.round(errors, _DECIMALS)
+    errors = np.round(errors, _DECIMALS) + 0.0  # which makes 0 of what was rounded to -0
     worst = int(np.argmax(errors))  # numpy's maximum is NaN where there is one
     detail = f"largest over {len(errors):,} {over}"
     if errors[worst] != 0:

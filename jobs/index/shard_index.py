@@ -82,7 +82,7 @@ class ShardIndex:
         """(positions,) int32: the inverted list that each vector lies in."""
         of = np.empty(len(self), dtype=np.int32)
         inverted = self.lists.invlists
-        for number in range(self.lists.nlist):
+        for number in np.flatnonzero(list_sizes(self.lists)).tolist():
             of[faiss.rev_swig_ptr(inverted.get_ids(number), inverted.list_size(number))] = number
         return of
 

@@ -118,6 +118,15 @@ def test_among_many_rows_the_lists_that_hold_some_are_read_however_far_they_are(
     assert np.mean(recalls) > 0.2
 
 
+def test_lists_that_are_empty_in_a_shard_are_passed_over(write_build, tmp_path, vectors, queries, monkeypatch):
+    monkeypatch.setattr("jobs.index.searcher.EXACT_BELOW", 1)
+    searcher = Searcher.open(write_build(str(tmp_path), vectors[:40], shards=5, index_key="IVF16,Flat", nprobe=16))
+    only = np.arange(40) % 2 == 0
+    stored = searcher.vectors(np.arange(40))
+    expected = np.argsort(np.where(only, -queries @ stored.T, np.inf), axis=1)[:, :10]
+    np.testing.assert_array_equal(searcher.search(queries, 10, only=only).rows, expected)
+
+
 @pytest.mark.parametrize("index_key", [kind["index_key"] for kind in KINDS[1:-1]])
 def test_among_many_rows_a_search_finds_what_one_among_all_does(searcher_of, vectors, queries, index_key, monkeypatch):
     searcher = searcher_of(index_key, 3)

@@ -19,6 +19,9 @@ from jobs.index.manifest import BuildIntegrityError, Current, Effort, Manifest
 from jobs.index.shard import iterate_items, vectors_of, verify_pairing
 from jobs.index.shard_index import Candidates, NearLists, ShardIndex, list_sizes
 
+# Of the lists that hold something allowed, a search under conditions reads one in so many at least.
+_FAR_LISTS = 8
+
 
 @dataclass(frozen=True)
 class Neighbours:
@@ -143,7 +146,9 @@ class Searcher:
         allowed = np.sum([shard.in_lists(of_shard) for _, shard, of_shard in self._allowed_shards(only)], axis=0)
         among = np.flatnonzero(allowed)
         share = allowed.sum() / self._list_sizes[among].sum()
-        return self._shards[0].near_lists(queries, math.ceil(nprobe / share), among)
+        # What is allowed may lie far from a query, in many lists that are about equally far.
+        enough = max(math.ceil(nprobe / share), len(among) // _FAR_LISTS)
+        return self._shards[0].near_lists(queries, enough, among)
 
     @cached_property
     def _list_sizes(self) -> np.ndarray:

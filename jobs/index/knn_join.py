@@ -91,8 +91,11 @@ def knn_join(
                 part = batch.slice(start, _QUERIES_AT_ONCE)
                 asked, vectors, own = _asked(part, by, searcher, item_ids, models, threads)
                 if len(asked):
-                    found = searcher.search(vectors, k + (own is not None), exact=exact, only=allowed)
-                    yield _with_found(part.take(asked), found if own is None else _without(own, found), item_ids)
+                    if own is None:
+                        found = searcher.search(vectors, k, exact=exact, only=allowed)
+                    else:
+                        found = searcher.search_like(own, k, exact=exact, only=allowed)
+                    yield _with_found(part.take(asked), found, item_ids)
 
     slots = queries.sparkSession.sparkContext.defaultParallelism
     if queries.rdd.getNumPartitions() < slots:
@@ -115,8 +118,8 @@ def _encoder(folder: str, threads: int) -> Encoder:
 
 def _asked(
     part: pa.RecordBatch, by: By, searcher: Searcher, item_ids: pa.Array, models: str, threads: int
-) -> tuple[pa.Array, np.ndarray, np.ndarray | None]:
-    """Which rows ask for something, their (rows, dimension) vectors, and, by item, the row of the build each one is."""
+) -> tuple[pa.Array, np.ndarray | None, np.ndarray | None]:
+    """Which rows ask for something, and by what: their (rows, dimension) vectors, or rows of the build."""
     column = part.column(by)
     if by == "vector":
         asked = pc.indices_nonzero(pc.is_valid(column))
@@ -127,16 +130,7 @@ def _asked(
         return asked, encoder.embed_queries(column.take(asked).to_pylist()), None
     rows = pc.index_in(column, item_ids)
     asked = pc.indices_nonzero(pc.is_valid(rows))
-    own = rows.take(asked).to_numpy().astype(np.int64)
-    return asked, searcher.vectors(own), own
-
-
-def _without(own: np.ndarray, found: Neighbours) -> Neighbours:
-    """All but the item itself; of answers that do not hold it, all but the last."""
-    is_own = found.rows == own[:, None]
-    is_own[~is_own.any(axis=1), -1] = True
-    shape = (len(own), found.rows.shape[1] - 1)
-    return Neighbours(found.scores[~is_own].reshape(shape), found.rows[~is_own].reshape(shape))
+    return asked, None, rows.take(asked).to_numpy().astype(np.int64)
 
 
 def _with_found(queries: pa.RecordBatch, found: Neighbours, item_ids: pa.Array) -> pa.RecordBatch:

@@ -7,6 +7,7 @@ Writes: the folder that --output names
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -118,17 +119,16 @@ def _print_results(job: JobRun, options: Options, conditions: ItemFilter) -> Non
     if only is not None:
         job.note(f"{np.count_nonzero(only):,} of {len(searcher):,} items meet the conditions")
     if options.like is not None:
-        row = _row_of(searcher, options.like)
-        asked, vector = f"Like {options.like}", searcher.vectors(np.array([row]))
-        only = np.ones(len(searcher), dtype=bool) if only is None else only
-        only[row] = False
+        asked, rows = f"Like {options.like}", np.array([_row_of(searcher, options.like)])
+        answer = partial(searcher.search_like, rows)
     else:
         with job.stage("open"):
             encoder = query_encoder(job.lake, searcher)
-        asked, vector = f'"{options.query}"', encoder.embed_queries([options.query])
+        asked = f'"{options.query}"'
+        answer = partial(searcher.search, encoder.embed_queries([options.query]))
     with job.stage("search"):
         start = time.perf_counter()
-        found = searcher.search(vector, options.k, exact=options.exact, only=only)
+        found = answer(options.k, exact=options.exact, only=only)
         seconds = time.perf_counter() - start
     rows = found.rows[0][found.rows[0] >= 0]
     items = searcher.items(_SHOWN).take(rows).to_pylist()

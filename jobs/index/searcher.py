@@ -123,6 +123,16 @@ class Searcher:
             )
         return _filled_up(best, k)
 
+    def search_like(
+        self, rows: np.ndarray, k: int, *, exact: bool = False, only: np.ndarray | None = None
+    ) -> Neighbours:
+        """The k rows most like each of these rows, itself left out; arguments as of `search`."""
+        # One more is found and taken out: a condition that all but one meet would be searched as a condition.
+        found = self.search(self.vectors(rows), k + 1, exact=exact, only=only)
+        is_own = found.rows == rows[:, None]
+        is_own[~is_own.any(axis=1), -1] = True
+        return Neighbours(found.scores[~is_own].reshape(-1, k), found.rows[~is_own].reshape(-1, k))
+
     def _search_shards(
         self, queries: np.ndarray, k: int, only: np.ndarray | None, effort: Effort | None
     ) -> Iterator[tuple[int, Candidates]]:

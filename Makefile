@@ -1,7 +1,7 @@
 # `make` lists the targets.  Each sets up first what it needs; when nothing has changed that takes no time.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train nightly backfill sql ablations test test-slow lint format clean
+.PHONY: help setup demo train nightly backfill sql sql-server ablations test test-slow lint format clean
 
 SPARK_PYTHON := .venv/bin/python
 AIRFLOW_PYTHON := .venv-airflow/bin/python
@@ -24,8 +24,12 @@ nightly: setup ## Run the catalog_nightly DAG over your data (DATE=YYYY-MM-DD, d
 backfill: setup ## Run the model_backfill DAG: embed, index, check, publish the model promoted last (DATE=YYYY-MM-DD).
 	@$(SPARK_PYTHON) -m scripts.run_dag model_backfill $(if $(DATE),--date $(DATE))
 
-sql: setup ## Open a SQL prompt over the lake (MAKE_LAKE names it).
-	@$(SPARK_PYTHON) -m jobs sql prompt
+sql: export MAKE_QUERY := $(value Q)
+sql: setup ## Open a SQL prompt over the lake (MAKE_LAKE names it), or answer one query (Q="SELECT ...").
+	@$(SPARK_PYTHON) -m jobs sql $(if $(value Q),query,prompt)
+
+sql-server: setup ## Serve SQL on 127.0.0.1 to JDBC tools (port 10000) and Spark Connect (PARAMS="--port ...").
+	@$(SPARK_PYTHON) -m jobs sql server $(PARAMS)
 
 ablations: setup ## Train and measure every variant of the model, and write the table in docs/make.md (PARAMS="--minutes 10 ...").
 	@$(SPARK_PYTHON) -m benchmarks.ablations $(PARAMS)

@@ -2,7 +2,7 @@
 
 from schemas.catalog import FORGOTTEN_ITEMS, ITEM_IMAGES, ITEMS
 from schemas.embedding import EMBEDDING_FAILURES, ITEM_EMBEDDINGS, QUERY_EMBEDDINGS
-from schemas.index import INDEX_BUILDS
+from schemas.index import DUPLICATE_ITEMS, INDEX_BUILDS, QUERY_NEIGHBOURS
 from schemas.operations import JOB_RUNS
 from schemas.query_log import QUERY_EVENTS, QUERY_ITEM_PAIRS, REJECTED_ROWS, SIMILAR_QUERIES
 from schemas.training import JUDGED_RESULTS, MODELS, PHOTO_WEIGHTS, TRAINING_SETS
@@ -23,5 +23,7 @@ ALL_TABLES = (
     EMBEDDING_FAILURES,
     QUERY_EMBEDDINGS,
     INDEX_BUILDS,
+    DUPLICATE_ITEMS,
+    QUERY_NEIGHBOURS,
     JOB_RUNS,
 )

@@ -1,8 +1,8 @@
-"""The table of index builds: what was built, how it was judged, and which one is published."""
+"""Tables of index builds: what was built, how it was judged, which one is published, and what their neighbours say."""
 
 from pyspark.sql.types import ArrayType, BooleanType, StructField, StructType
 
-from schemas.table import DATE, DOUBLE, INT, LONG, STRING, TIMESTAMP, VERSIONS, Column, Table
+from schemas.table import BOOLEAN, DATE, DOUBLE, FLOAT, INT, LONG, STRING, TIMESTAMP, VERSIONS, Column, Table
 
 GATES = ArrayType(
     StructType(
@@ -61,4 +61,33 @@ INDEX_BUILDS = Table(
         "known_status": "status IN ('built', 'passed', 'failed', 'published', 'superseded', 'removed')",
         "checked_has_gates": "status IN ('built', 'removed') OR gates IS NOT NULL",
     },
+)
+
+DUPLICATE_ITEMS = Table(
+    name="duplicate_items",
+    comment="An item of a build that is nearly the same as another; chains of such pairs make a group.",
+    columns=(
+        Column("build_id", STRING, "The build.", nullable=False),
+        Column("item_id", STRING, "The seller's identifier.", nullable=False),
+        Column("duplicate_group", INT, "Number of the group within the build, from 1.", nullable=False),
+        Column("nearest_score", FLOAT, "Cosine of the item and the one most like it.", nullable=False),
+    ),
+    key=("build_id", "item_id"),
+    partitioned_by=("build_id",),
+)
+
+QUERY_NEIGHBOURS = Table(
+    name="query_neighbours",
+    comment="What a head query finds in a build: how near the best item is, and the tenth.",
+    columns=(
+        Column("build_id", STRING, "The build.", nullable=False),
+        Column("query", STRING, "Normalised query.", nullable=False),
+        Column("impressions", LONG, "How often the query was shown results in its window.", nullable=False),
+        Column("item_id", STRING, "The best item.", nullable=False),
+        Column("score", FLOAT, "Cosine of the query and the best item.", nullable=False),
+        Column("score_at_10", FLOAT, "Cosine of the query and the tenth item; null where the build has fewer."),
+        Column("is_covered", BOOLEAN, "Whether the score reached --min-query-score of the check.", nullable=False),
+    ),
+    key=("build_id", "query"),
+    partitioned_by=("build_id",),
 )

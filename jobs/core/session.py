@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -25,7 +26,7 @@ _FIXED = {
 _CODE = Path(__file__).resolve().parents[2]
 
 # In a checkout: the JVM's own settings (memory, flags, log file) for one machine.
-_CHECKOUT_PROPERTIES = _CODE / "conf" / "spark-defaults.conf"
+_CHECKOUT_PROPERTIES = _CODE / "conf"
 
 # Sizes for the embedded default; spark-submit and spark-defaults.conf win.
 _EMBEDDED = {
@@ -43,36 +44,41 @@ _EMBEDDED = {
 }
 
 
-def open_session(name: str) -> SparkSession:
+def open_session(
+    name: str, settings: Mapping[str, str] | None = None, *, properties: str = "spark-defaults.conf"
+) -> SparkSession:
     """Open the session, or take the one that this process already has.
 
     Args:
         name: Application name, as the cluster's pages show it.
+        settings: What this process needs beside what every job does; a cluster's own settings do not override these.
+        properties: File in a checkout's `conf/` with the JVM's own settings for one machine.
     """
     running = SparkSession.getActiveSession()
     if running is not None:
         return running
     if "PYSPARK_GATEWAY_PORT" not in os.environ:  # not started by spark-submit
-        os.environ.setdefault("PYSPARK_SUBMIT_ARGS", _submit_arguments())
+        os.environ.setdefault("PYSPARK_SUBMIT_ARGS", _submit_arguments(properties))
         # Python processes below the JVM, training's among them, start in folders of their own.
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_CODE), os.environ.get("PYTHONPATH"))))
     SparkContext._ensure_initialized()  # starts the JVM, and with it whatever spark-submit or the properties file set
     given = SparkConf()
     master = given.get("spark.master", "local[*]")
-    settings = {"spark.master": master, **_FIXED}
+    configured = {"spark.master": master, **_FIXED, **(settings or {})}
     if master.startswith("local"):
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-        settings |= {key: value for key, value in _EMBEDDED.items() if not given.contains(key)}
-    session = SparkSession.builder.appName(name).config(map=settings).getOrCreate()
+        configured |= {key: value for key, value in _EMBEDDED.items() if not given.contains(key)}
+    session = SparkSession.builder.appName(name).config(map=configured).getOrCreate()
     session.sparkContext.setLogLevel("WARN")
     return session
 
 
-def _submit_arguments() -> str:
+def _submit_arguments(properties: str) -> str:
     """What spark-submit would be told, for a process that was started as plain Python."""
     arguments = []
-    if _CHECKOUT_PROPERTIES.is_file() and "SPARK_CONF_DIR" not in os.environ:
-        arguments += ["--properties-file", str(_CHECKOUT_PROPERTIES)]
+    file = _CHECKOUT_PROPERTIES / properties
+    if file.is_file() and "SPARK_CONF_DIR" not in os.environ:
+        arguments += ["--properties-file", str(file)]
     if not any((Path(pyspark.__file__).parent / "jars").glob("*delta-spark_*.jar")):
         arguments += ["--packages", f"io.delta:delta-spark_2.13:{metadata.version('delta-spark')}"]
     return shlex.join([*arguments, "pyspark-shell"])

@@ -109,10 +109,9 @@ def draw_up(job: JobRun, options: Options, model_version: str) -> Blueprint:
     """
     versions = job.lake.versions(ITEMS, ITEM_EMBEDDINGS)
     items, embeddings = (job.lake.read(table, versions[table.name]) for table in (ITEMS, ITEM_EMBEDDINGS))
-    indexable = indexable_items(items, embeddings, model_version=model_version)
-    survey = survey_items(indexable)
+    survey = survey_items(items, embeddings, model_version=model_version)
     _refuse_unindexable(survey, model_version, options.date)
-    rows = indexable.where(F.col("embedding").isNotNull())
+    rows = indexable_items(items, embeddings, model_version=model_version).where(F.col("embedding").isNotNull())
     parts = parts_of(rows, options.partition_by, survey.covered)
     choice = choose_index(
         [part.vectors for part in parts],

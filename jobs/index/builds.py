@@ -20,7 +20,7 @@ from jobs.core.lake import Lake
 from jobs.core.lease import held_lease
 from jobs.core.serving import named_model
 from jobs.index.manifest import CURRENT_FILE, BuildIntegrityError, Current, Manifest
-from schemas import INDEX_BUILDS
+from schemas import DUPLICATE_ITEMS, INDEX_BUILDS, QUERY_NEIGHBOURS
 from schemas.index import HOLD
 
 INDEXES = "indexes"
@@ -169,6 +169,8 @@ def lift_hold(job: JobRun) -> None:
 def mark_removed(lake: Lake, build_ids: Collection[str]) -> set[str]:
     """Say in one commit that builds are no more, before their folders go; never of one that is published by then.
 
+    What was recorded of their neighbours goes too.
+
     Args:
         lake: The lake.
         build_ids: Builds, with or without a row.
@@ -183,7 +185,11 @@ def mark_removed(lake: Lake, build_ids: Collection[str]) -> set[str]:
     if not lake.read(INDEX_BUILDS).where(there).isEmpty():
         _change(lambda: lake.delta(INDEX_BUILDS).update(there, {"status": F.lit(REMOVED)}))
     published = published_build(lake)
-    return {build_id for build_id in build_ids if published is None or build_id != published["build_id"]}
+    free = {build_id for build_id in build_ids if published is None or build_id != published["build_id"]}
+    for table in (DUPLICATE_ITEMS, QUERY_NEIGHBOURS):
+        if lake.exists(table):
+            lake.delete(table, F.col("build_id").isin(list(free)))
+    return free
 
 
 def _change(change: Callable[[], Changed]) -> Changed:

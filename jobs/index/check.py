@@ -2,7 +2,7 @@
 
 Reads:  index_builds, items, item_images, query_embeddings, models, indexes/<build_id>/; judged queries where they are
         configured
-Writes: index_builds
+Writes: index_builds; of a build that passes, duplicate_items and query_neighbours
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from jobs.index.comparison import comparison_gates
 from jobs.index.gates import CEILINGS, Gate, recall_gate, shard_recall_gate
 from jobs.index.judged import judged_gates
 from jobs.index.manifest import BuildIntegrityError
+from jobs.index.neighbours import record_duplicates, record_query_neighbours
 from jobs.index.search import query_encoder
 from jobs.index.searcher import Searcher
 from jobs.index.soundness import agreement_gate, norm_gate, open_sound
@@ -62,6 +63,12 @@ class Options(JudgedOptions):
     )
     max_size: float = Field(2.0, gt=0, description="Most bytes of the index, as a multiple of its vectors' own.")
     max_latency_ms: float = Field(100, gt=0, description="Most milliseconds of 95 in 100 single searches.")
+    min_duplicate_score: float = Field(
+        0.98, ge=0, le=1, description="Least cosine of items that are recorded as nearly the same."
+    )
+    min_query_score: float = Field(
+        0.5, ge=-1, le=1, description="Least cosine of a head query and its best item for it to count as covered."
+    )
 
 
 def recall_gates(searcher: Searcher, queries: np.ndarray, source: str, options: Options) -> list[Gate]:
@@ -168,6 +175,9 @@ def run(job: JobRun, options: Options) -> None:
     gates = as_recorded(gates, build["gates"])
 
     missed = [gate for gate in gates if gate.blocking and not gate.passed]
+    if new is not None and not missed:
+        with job.stage("neighbours"):
+            record_neighbours(job, new, options)
     verdict = {"gates": [asdict(gate) for gate in gates], "status": "failed" if missed else "passed"}
     with job.stage("record"):
         if not record_build(job, {**build.asDict(recursive=True), **verdict}):
@@ -179,6 +189,13 @@ def run(job: JobRun, options: Options) -> None:
         left = f"{published['build_id']} stays published" if published is not None else "Nothing is published"
         raise JobError(f"{build_id} is not published: {'; '.join(map(str, missed))}. {left}")
     job.note(f"{build_id} passed {len(gates)} gates")
+
+
+def record_neighbours(job: JobRun, searcher: Searcher, options: Options) -> None:
+    """Record what analysts ask a build about without searching it: duplicates, and queries that it does not cover."""
+    job.figure("duplicates", record_duplicates(job, searcher, min_score=options.min_duplicate_score))
+    queries, covered = record_query_neighbours(job, searcher, min_score=options.min_query_score)
+    job.figure("uncovered_queries", queries - covered)
 
 
 def _open_published(job: JobRun, published: Row | None) -> Searcher | None:

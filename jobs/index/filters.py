@@ -30,6 +30,10 @@ class ItemFilter:
     in_stock: bool | None = None
     item_ids: Sequence[str] | None = None
 
+    def __post_init__(self) -> None:
+        if self.item_ids is not None:  # in a form that can be looked up by
+            object.__setattr__(self, "item_ids", tuple(self.item_ids))
+
     def rows_of(self, searcher: Searcher) -> np.ndarray | None:
         """(rows,) bool: the rows of a build whose items meet the conditions; None without any condition."""
         conditions: dict[str, list[pc.Expression]] = {"category": [], "price": [], "in_stock": [], "item_id": []}

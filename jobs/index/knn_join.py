@@ -7,8 +7,7 @@ that encodes its queries, once, and keeps them for later tasks; all workers of a
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import faiss
 import numpy as np
@@ -23,12 +22,10 @@ from jobs.embedding.inference import threads_per_task
 from jobs.index.builds import INDEXES
 from jobs.index.filters import ItemFilter
 from jobs.index.manifest import Current, Manifest
-from jobs.index.searcher import Neighbours, Searcher
+from jobs.index.opened import OpenedBuild
+from jobs.index.searcher import Neighbours
 from jobs.index.shard import vectors_of
 from schemas.table import FLOAT, INT, STRING
-
-if TYPE_CHECKING:
-    from models.encoder import Encoder
 
 By = Literal["vector", "query", "like"]
 
@@ -84,18 +81,18 @@ def knn_join(
 
     def answer(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         faiss.omp_set_num_threads(threads)
-        searcher, item_ids = _open(folder)
-        allowed = only.rows_of(searcher) if only else None
+        build = OpenedBuild.open(folder, models=models, threads=threads)
+        allowed = build.rows_allowed(only) if only else None
         for batch in batches:
             for start in range(0, batch.num_rows, _QUERIES_AT_ONCE):
                 part = batch.slice(start, _QUERIES_AT_ONCE)
-                asked, vectors, own = _asked(part, by, searcher, item_ids, models, threads)
+                asked, vectors, own = _asked(part, by, build)
                 if len(asked):
                     if own is None:
-                        found = searcher.search(vectors, k, exact=exact, only=allowed)
+                        found = build.searcher.search(vectors, k, exact=exact, only=allowed)
                     else:
-                        found = searcher.search_like(own, k, exact=exact, only=allowed)
-                    yield _with_found(part.take(asked), found, item_ids)
+                        found = build.searcher.search_like(own, k, exact=exact, only=allowed)
+                    yield _with_found(part.take(asked), found, build.item_ids)
 
     slots = queries.sparkSession.sparkContext.defaultParallelism
     if queries.rdd.getNumPartitions() < slots:
@@ -103,22 +100,7 @@ def knn_join(
     return queries.mapInArrow(answer, StructType([*queries.schema.fields, *_FOUND]))
 
 
-@lru_cache(maxsize=2)  # the published build, and the one before while queries that began with it are still answered
-def _open(folder: str) -> tuple[Searcher, pa.Array]:
-    searcher = Searcher.open(folder)
-    return searcher, searcher.items(["item_id"])["item_id"].combine_chunks()
-
-
-@lru_cache(maxsize=1)
-def _encoder(folder: str, threads: int) -> Encoder:
-    from jobs.embedding.inference import open_encoder  # costs seconds, and only workers that encode need it
-
-    return open_encoder(folder, threads=threads)
-
-
-def _asked(
-    part: pa.RecordBatch, by: By, searcher: Searcher, item_ids: pa.Array, models: str, threads: int
-) -> tuple[pa.Array, np.ndarray | None, np.ndarray | None]:
+def _asked(part: pa.RecordBatch, by: By, build: OpenedBuild) -> tuple[pa.Array, np.ndarray | None, np.ndarray | None]:
     """Which rows ask for something, and by what: their (rows, dimension) vectors, or rows of the build."""
     column = part.column(by)
     if by == "vector":
@@ -126,9 +108,8 @@ def _asked(
         return asked, vectors_of(pa.record_batch([column.take(asked)], ["embedding"])), None
     if by == "query":
         asked = pc.indices_nonzero(pc.utf8_length(pc.utf8_trim_whitespace(column)))
-        encoder = _encoder(f"{models}/{searcher.manifest.model_version}", threads)
-        return asked, encoder.embed_queries(column.take(asked).to_pylist()), None
-    rows = pc.index_in(column, item_ids)
+        return asked, build.encoder.embed_queries(column.take(asked).to_pylist()), None
+    rows = pc.index_in(column, build.item_ids)
     asked = pc.indices_nonzero(pc.is_valid(rows))
     return asked, None, rows.take(asked).to_numpy().astype(np.int64)
 

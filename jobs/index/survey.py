@@ -47,15 +47,17 @@ def indexable_items(items: DataFrame, embeddings: DataFrame, *, model_version: s
     )
 
 
-def survey_items(rows: DataFrame) -> Survey:
-    """Count and digest `indexable_items` in one pass."""
+def survey_items(items: DataFrame, embeddings: DataFrame, *, model_version: str) -> Survey:
+    """Count and digest `indexable_items` in one pass, in which no vector is moved."""
+    lengths = embeddings.withColumn("embedding", F.size("embedding"))
+    rows = indexable_items(items, lengths, model_version=model_version)
     digest = F.when(F.col("embedding").isNotNull(), F.sha2(F.to_json(F.struct(*_CONTENT)), 256))
     buckets = (
         rows.groupBy(F.pmod(F.xxhash64("item_id"), F.lit(_DIGEST_BUCKETS)).alias("bucket"))
         .agg(
             F.count("*").alias("active"),
             F.count("embedding").alias("covered"),
-            F.collect_set(F.size("embedding")).alias("dimensions"),
+            F.collect_set("embedding").alias("dimensions"),
             F.sha2(F.concat_ws("", F.sort_array(F.collect_list(digest))), 256).alias("sha256"),
         )
         .orderBy("bucket")
@@ -64,7 +66,7 @@ def survey_items(rows: DataFrame) -> Survey:
     return Survey(
         active=sum(bucket["active"] for bucket in buckets),
         covered=sum(bucket["covered"] for bucket in buckets),
-        dimensions=tuple(sorted({length for bucket in buckets for length in bucket["dimensions"] if length >= 0})),
+        dimensions=tuple(sorted({length for bucket in buckets for length in bucket["dimensions"]})),
         sha256=json_sha256([[bucket["bucket"], bucket["sha256"]] for bucket in buckets if bucket["covered"]]),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -61,26 +61,49 @@ def tune(searcher: Searcher, queries: np.ndarray, *, recall_target: float) -> Tu
         reached = all(recall[k] >= recall_target - _DEPTHS.get(k, 0) for k in depths)
         return Tuned(effort, recall, reached)
 
+    def cost(effort: Effort) -> float:
+        return bytes_read(key, effort, vectors=len(searcher), dimension=searcher.manifest.dimension)
+
     if not key.lists and not key.links:
         return measured(Effort())
-    scanned = len(searcher) * key.code_bytes(searcher.manifest.dimension) / max(1, key.lists)
-    refined = 4 * searcher.manifest.dimension * _SCATTERED * _DEEPEST
+    best: Tuned | None = None
+    easiest = 0
+    for efforts in _ways(key):
+        tried: list[Tuned] = []
+        for step in range(easiest, len(efforts)):
+            if best is not None and cost(efforts[step]) >= cost(best.effort):
+                break
+            tried.append(measured(efforts[step]))
+            if tried[-1].reached:
+                best, easiest = tried[-1], step
+                break
+            if _is_flat(tried):
+                break
+        if best is None:  # ways that follow find less
+            return tried[-1]
+    return best
 
-    def bytes_read(tuned: Tuned) -> float:
-        effort = tuned.effort
-        return effort.nprobe * scanned + (effort.refine + effort.ef_search / _DEEPEST) * refined
 
-    tried = [_least(efforts, measured) for efforts in _ways(key)]
-    enough = [tuned for tuned in tried if tuned.reached]
-    return min(enough, key=bytes_read) if enough else max(tried, key=lambda tuned: tuned.recall[min(tuned.recall)])
+def bytes_read(key: IndexKey, effort: Effort, *, vectors: int, dimension: int) -> float:
+    """About how many bytes a search reads, those that lie scattered counted several times.
+
+    Args:
+        key: The kind of index.
+        effort: How hard it is searched.
+        vectors: How many it holds.
+        dimension: Length of each.
+    """
+    scanned = effort.nprobe * vectors * key.code_bytes(dimension) / max(1, key.lists)
+    refined = (effort.refine + effort.ef_search / _DEEPEST) * 4 * dimension * _SCATTERED * _DEEPEST
+    return scanned + refined
 
 
 def _ways(key: IndexKey) -> Iterator[list[Effort]]:
-    """Efforts of growing recall, one list for every way to spend them."""
+    """Efforts of growing recall, one list for every way to spend them; a way that follows finds less at every step."""
     if key.links:
         yield [Effort(ef_search=candidates) for candidates in _steps(16, _MOST_CANDIDATES)]
         return
-    for refine in _REFINES if key.refines else (0,):
+    for refine in reversed(_REFINES) if key.refines else (0,):
         yield [Effort(nprobe=lists, refine=refine) for lists in _steps(1, key.lists)]
 
 
@@ -88,16 +111,6 @@ def _steps(least: int, most: int) -> list[int]:
     """Numbers from the least to the most, two a doubling."""
     steps = (round(least * 2 ** (step / 2)) for step in range(64))
     return [*dict.fromkeys(takewhile(lambda step: step < most, steps)), most]
-
-
-def _least(efforts: list[Effort], measured: Callable[[Effort], Tuned]) -> Tuned:
-    """The first of efforts of growing recall that reaches the target; the last that was tried where none does."""
-    tried: list[Tuned] = []
-    for effort in efforts:
-        tried.append(measured(effort))
-        if tried[-1].reached or _is_flat(tried):
-            break
-    return tried[-1]
 
 
 def _is_flat(tried: list[Tuned]) -> bool:

@@ -28,6 +28,12 @@ _LEAST_COLUMN_WIDTH = 10
 class DoorOptions(JobOptions):
     """What every way into the lake by SQL takes."""
 
+    database: str = Field("make", pattern=r"^[a-z][a-z0-9_]*$", description="Name of the lake's database.")
+
+
+class ScreenOptions(DoorOptions):
+    """What every way takes whose answers go to a screen."""
+
     rows: int = Field(50, ge=1, description="Rows that a table on the screen shows at most.")
 
 
@@ -40,21 +46,23 @@ class Door:
         lake: The lake.
         screen: Where answers go.
         complaints: Where the errors of statements go.
-        rows: Rows that a table on the screen shows at most.
+        options: How much a table shows, and the name of the database.
     """
 
-    def __init__(self, spark: SparkSession, lake: Lake, *, screen: Console, complaints: Console, rows: int) -> None:
-        self._spark, self._screen, self._complaints, self._rows = spark, screen, complaints, rows
-        self.registered: Registered = register(spark, lake)
+    def __init__(
+        self, spark: SparkSession, lake: Lake, *, screen: Console, complaints: Console, options: ScreenOptions
+    ) -> None:
+        self._spark, self._screen, self._complaints, self._rows = spark, screen, complaints, options.rows
+        self.registered: Registered = register(spark, lake, database=options.database)
 
     @classmethod
-    def open(cls, options: DoorOptions) -> Self:
+    def open(cls, options: ScreenOptions) -> Self:
         """The door of this process: answers to standard output, everything but errors of statements to a log file."""
         complaints = open_console()
         quieten_process(options.log_dir / "sql.log")
         spark = open_session("make sql")
         screen = Console(highlight=False)
-        return cls(spark, Lake(spark, options.lake), screen=screen, complaints=complaints, rows=options.rows)
+        return cls(spark, Lake(spark, options.lake), screen=screen, complaints=complaints, options=options)
 
     def answer(self, query: str, form: Literal["table", "csv", "json"] = "table") -> bool:
         """Run one statement and print its rows; what is wrong with it is printed as Spark says it.
@@ -69,6 +77,13 @@ class Door:
             self._complaints.print(_essence(error), style="red", markup=False)
             return False
         return True
+
+    def words(self) -> set[str]:
+        """What statements are made of: SQL's words, and the names of tables, their columns, and functions."""
+        tables = [*self.registered.tables, *self.registered.views]
+        columns = (column for table in tables for column in self._spark.table(table).columns)
+        keywords = (row["keyword"].lower() for row in self._spark.sql("SELECT keyword FROM sql_keywords()").collect())
+        return {*tables, *columns, *self.registered.functions, *keywords}
 
     def _print_table(self, rows: DataFrame) -> None:
         found = rows.take(self._rows + 1)

@@ -30,15 +30,23 @@ class VectorFunction:
 
 
 _PAIR = "a ARRAY<FLOAT>, b ARRAY<FLOAT>"
-_ONE = "v ARRAY<FLOAT>"
+_ONE = "v ARRAY<FLOAT>, degree FLOAT DEFAULT 2.0F"
 
 
 def _inner_product(a: str, b: str) -> str:
     return f"aggregate(zip_with({a}, {b}, (x, y) -> CAST(x AS DOUBLE) * y), 0D, (total, term) -> total + term)"
 
 
-def _norm(v: str) -> str:
-    return f"sqrt({_inner_product(v, v)})"
+def _norm(name: str) -> str:
+    """The norm of v by degree, as DOUBLE."""
+    expected = sql_literal(f"{name}: expected a degree of 1.0, 2.0 or float('inf'), got ")
+    return (
+        f"CASE degree WHEN 2.0F THEN sqrt({_inner_product('v', 'v')}) "
+        "WHEN 1.0F THEN aggregate(v, 0D, (total, x) -> total + abs(x)) "
+        "WHEN float('inf') THEN aggregate(v, 0D, (most, x) -> IF(x IS NULL OR most IS NULL, NULL, "
+        "greatest(most, abs(x)))) "
+        f"ELSE CAST(raise_error(concat({expected}, degree)) AS DOUBLE) END"
+    )
 
 
 def _of_one_length(name: str, result: str) -> str:
@@ -63,7 +71,8 @@ VECTOR_FUNCTIONS = (
         _PAIR,
         "FLOAT",
         _of_one_length(
-            "vector_cosine_similarity", f"{_inner_product('a', 'b')} / nullif({_norm('a')} * {_norm('b')}, 0D)"
+            "vector_cosine_similarity",
+            f"{_inner_product('a', 'b')} / nullif(sqrt({_inner_product('a', 'a')} * {_inner_product('b', 'b')}), 0D)",
         ),
         "Cosine of the angle between two vectors, -1 to 1. NULL when either has length zero.",
     ),
@@ -77,22 +86,33 @@ VECTOR_FUNCTIONS = (
         ),
         "Euclidean distance between two vectors.",
     ),
-    VectorFunction("vector_norm", _ONE, "FLOAT", f"CAST({_norm('v')} AS FLOAT)", "Euclidean length of a vector."),
+    VectorFunction(
+        "vector_norm",
+        _ONE,
+        "FLOAT",
+        f"CAST({_norm('vector_norm')} AS FLOAT)",
+        "Length of a vector by degree: 2.0 Euclidean (the default), 1.0, or float('inf').",
+    ),
     VectorFunction(
         "vector_normalize",
         _ONE,
         "ARRAY<FLOAT>",
-        # The norm stands outside the lambda, or it would be computed for every element.
-        f"CASE WHEN {_norm('v')} > 0 "
-        f"THEN zip_with(v, array_repeat({_norm('v')}, size(v)), (x, norm) -> CAST(x / norm AS FLOAT)) END",
-        "The vector scaled to length one. NULL for a vector of length zero.",
+        # The norm goes into the lambda as an array, or it would be computed for every element.
+        f"aggregate(array({_norm('vector_normalize')}), CAST(NULL AS ARRAY<FLOAT>), (none, norm) -> "
+        "CASE WHEN norm > 0 THEN transform(v, x -> CAST(x / norm AS FLOAT)) END)",
+        "The vector scaled to length one, by degree as vector_norm. NULL for a vector of length zero.",
     ),
 )
 
 
+def system_functions(spark: SparkSession) -> set[str]:
+    """The functions that this Spark brings; ours of the same name step aside."""
+    return {row["function"] for row in spark.sql("SHOW SYSTEM FUNCTIONS").collect()}
+
+
 def create_vector_functions(spark: SparkSession, database: str) -> list[str]:
-    """Create the functions that this Spark lacks; returns their names."""
-    own = {row["function"] for row in spark.sql("SHOW SYSTEM FUNCTIONS").collect()}
+    """Create the functions that this Spark lacks in a database; returns their names."""
+    own = system_functions(spark)
     missing = [function for function in VECTOR_FUNCTIONS if function.name not in own]
     for function in missing:
         spark.sql(

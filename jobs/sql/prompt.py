@@ -5,17 +5,18 @@ Reads: what the statements name
 
 import contextlib
 import readline
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
-from jobs.sql.door import Door, DoorOptions, enter
+from jobs.sql.door import Door, ScreenOptions, enter
 
 _HISTORY = Path.home() / ".make_sql_history"
 _HISTORY_LENGTH = 1_000
 _LEAVE = {"exit", "quit", r"\q"}
 
 
-class Options(DoorOptions):
+class Options(ScreenOptions):
     """Ask the lake in SQL (database `make`); statements end with a semicolon, and Ctrl-D leaves."""
 
 
@@ -42,6 +43,23 @@ def statements(first_prompt: str, next_prompt: str) -> Iterator[str]:
                 yield statement
 
 
+class Completer:
+    """What readline offers for the beginning of a word: the words of the lake and of SQL.
+
+    Args:
+        words: All of them.
+    """
+
+    def __init__(self, words: Iterable[str]) -> None:
+        self._words = sorted(set(words))
+
+    def __call__(self, text: str, state: int) -> str | None:
+        """The word number `state` that begins so, in the case in which it was begun; None when there are no more."""
+        fitting = (word for word in self._words if word.startswith(text.lower()))
+        word = next(islice(fitting, state, None), None)
+        return word.upper() if word and text.isupper() else word
+
+
 def run(options: Options) -> int:
     """Ask and answer until the person leaves."""
     with contextlib.suppress(OSError):  # no history yet, or one that cannot be read
@@ -49,6 +67,8 @@ def run(options: Options) -> int:
     readline.set_history_length(_HISTORY_LENGTH)
     door = Door.open(options)
     known = door.registered
+    readline.set_completer(Completer(door.words()))
+    readline.parse_and_bind("tab: complete")
     print(f"Tables:    {', '.join(known.tables) or 'none yet'}")
     print(f"Views:     {', '.join(known.views) or 'none yet'}")
     print(f"Functions: {', '.join(known.functions)}")

@@ -7,10 +7,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from jobs.sql.door import Door, DoorOptions, enter
+from jobs.sql.door import Door, ScreenOptions, enter
 
 
-class Options(DoorOptions):
+class Options(ScreenOptions):
     """Answer one SQL query over the lake (database `make`)."""
 
     query: str = Field(min_length=1, description="One SQL statement.")

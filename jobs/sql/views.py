@@ -2,7 +2,15 @@
 
 from dataclasses import dataclass
 
-from schemas import INDEX_BUILDS, ITEM_EMBEDDINGS, ITEMS, JOB_RUNS, REJECTED_ROWS
+from schemas import (
+    DUPLICATE_ITEMS,
+    INDEX_BUILDS,
+    ITEM_EMBEDDINGS,
+    ITEMS,
+    JOB_RUNS,
+    QUERY_NEIGHBOURS,
+    REJECTED_ROWS,
+)
 from schemas.table import Table
 
 
@@ -12,13 +20,35 @@ class View:
 
     Args:
         reads: Tables below it.
-        query: Its SELECT, over the tables as `make.<table>`.
+        query: Its SELECT, over the tables as `{database}.<table>`.
     """
 
     name: str
     comment: str
     reads: tuple[Table, ...]
     query: str
+
+
+# Gates that have a column of their own where builds are compared.
+_GATES = (
+    "recall_at_10",
+    "recall_at_100",
+    "worst_shard_recall_at_100",
+    "coverage",
+    "norms",
+    "model_agreement",
+    "drift",
+    "neighbour_churn",
+    "worst_category_churn",
+    "judged_recall_at_10",
+    "judged_ndcg_at_10",
+    "size",
+    "latency_p95_ms",
+)
+
+
+def _figure(gate: str) -> str:
+    return f"try_element_at(filter(gates, g -> g.gate = '{gate}'), 1).figure AS {gate}"
 
 
 VIEWS = (
@@ -30,9 +60,9 @@ VIEWS = (
         SELECT i.item_id, i.title, i.category, i.price, i.in_stock, i.image_uri, i.image_sha256, i.first_seen,
                i.snapshot_date, e.model_version, e.title_weight, e.image_weight, e.photo_effect, e.image_status,
                e.embedding
-        FROM make.items i
-        LEFT JOIN make.index_builds b ON b.status = 'published'
-        LEFT JOIN make.item_embeddings e
+        FROM {database}.items i
+        LEFT JOIN {database}.index_builds b ON b.status = 'published'
+        LEFT JOIN {database}.item_embeddings e
                ON e.item_id = i.item_id AND e.content_hash = i.content_hash AND e.model_version = b.model_version
         WHERE i.is_active
         """,
@@ -49,7 +79,7 @@ VIEWS = (
                percentile_approx(image_weight, 0.5, 1000) AS median_image_weight,
                percentile_approx(image_weight, 0.9, 1000) AS high_image_weight,
                avg(photo_effect) AS mean_photo_effect
-        FROM make.current_items
+        FROM {database}.current_items
         WHERE image_status = 'ok'
         GROUP BY category
         """,
@@ -65,7 +95,7 @@ VIEWS = (
         FROM (
             SELECT *, row_number() OVER (
                 PARTITION BY logical_date, job ORDER BY finished_at DESC, started_at DESC) AS age
-            FROM make.job_runs
+            FROM {database}.job_runs
             WHERE logical_date IS NOT NULL)
         WHERE age = 1
         """,
@@ -76,18 +106,52 @@ VIEWS = (
         (REJECTED_ROWS,),
         """
         SELECT logical_date, source, reason, count(*) AS rows
-        FROM make.rejected_rows
+        FROM {database}.rejected_rows
         GROUP BY logical_date, source, reason
         """,
     ),
     View(
         "index_history",
-        "Every build with a row for each of its gates; the gate's columns are NULL before the check.",
+        "A row for each build, its gates' figures side by side; NULL where a gate does not apply, or before the check.",
+        (INDEX_BUILDS,),
+        f"""
+        SELECT logical_date, build_id, model_version, items, shards, index_key, status, published_at, hold,
+               transform(filter(gates, g -> g.blocking AND NOT g.passed), g -> g.gate) AS failed_gates,
+               {", ".join(map(_figure, _GATES))}
+        FROM {{database}}.index_builds
+        """,  # noqa: S608 - the names are ours
+    ),
+    View(
+        "index_gates",
+        "Every gate of every build: its figure, bound and verdict, and the words of the check.",
         (INDEX_BUILDS,),
         """
-        SELECT b.logical_date, b.build_id, b.model_version, b.items, b.status, b.published_at, b.hold,
+        SELECT b.logical_date, b.build_id, b.model_version, b.status,
                g.gate, g.figure, g.bound, g.passed, g.blocking, g.detail
-        FROM make.index_builds b LATERAL VIEW OUTER inline(b.gates) g AS gate, figure, bound, passed, blocking, detail
+        FROM {database}.index_builds b
+        LATERAL VIEW inline(b.gates) g AS gate, figure, bound, passed, blocking, detail
+        """,
+    ),
+    View(
+        "near_duplicates",
+        "Items of the published build that are nearly the same as another, group by group.",
+        (DUPLICATE_ITEMS, INDEX_BUILDS, ITEMS),
+        """
+        SELECT d.duplicate_group, d.item_id, i.title, i.category, i.price, d.nearest_score, i.image_uri
+        FROM {database}.duplicate_items d
+        JOIN {database}.index_builds b ON b.build_id = d.build_id AND b.status = 'published'
+        JOIN {database}.items i ON i.item_id = d.item_id
+        """,
+    ),
+    View(
+        "query_coverage",
+        "How near the items are that head queries find in the published build; is_covered is false where none is near.",
+        (QUERY_NEIGHBOURS, INDEX_BUILDS, ITEMS),
+        """
+        SELECT n.query, n.impressions, n.is_covered, n.score, n.score_at_10, n.item_id, i.title, i.category
+        FROM {database}.query_neighbours n
+        JOIN {database}.index_builds b ON b.build_id = n.build_id AND b.status = 'published'
+        LEFT JOIN {database}.items i ON i.item_id = n.item_id
         """,
     ),
 )

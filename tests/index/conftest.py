@@ -5,14 +5,11 @@ import hashlib
 
 import faiss
 import numpy as np
-import pyarrow as pa
 import pytest
-from fsspec.core import url_to_fs
 
-from jobs.index.manifest import Content, Effort, Manifest
-from jobs.index.shard import ShardWriter
 from models.encoder import Encoder
-from schemas import INDEX_BUILDS, ITEM_EMBEDDINGS, ITEMS
+from schemas import ITEM_EMBEDDINGS, ITEMS
+from tests import builds
 
 DAY = dt.date(2026, 11, 1)
 
@@ -71,100 +68,14 @@ def embed(model_folder):
 
 @pytest.fixture(scope="session")
 def write_build():
-    """Writes a build of items "0", "1", ..., dealt to the shards in turn: `write_build(folder, vectors)`.
-
-    An item costs as much as its number says; every third has no price, and every second is of category d, not c.  Of
-    four in turn two are in stock, one is not, and of one nothing is known.  `photos` are digests, an item each.
-    """
-
-    def write(
-        folder,
-        vectors,
-        *,
-        shards=2,
-        index_key="Flat",
-        nprobe=0,
-        ef_search=0,
-        build_id="build-test",
-        model_version="make-test",
-        photos=None,
-    ):
-        fs, root = url_to_fs(folder)
-        fs.makedirs(root, exist_ok=True)
-        index = faiss.index_factory(vectors.shape[1], index_key, faiss.METRIC_INNER_PRODUCT)
-        if not index.is_trained:
-            index.train(vectors)
-        trained = faiss.serialize_index(index)
-        entries = []
-        for number in range(shards):
-            with ShardWriter(folder, number, shards, trained) as writer:
-                for rows in np.array_split(np.arange(number, len(vectors), shards), 2):
-                    writer.add(_items(rows, vectors, photos or [None] * len(vectors)))
-                entries.append(writer.finish())
-        manifest = Manifest(
-            build_id=build_id,
-            model_version=model_version,
-            dimension=vectors.shape[1],
-            index_key=index_key,
-            effort=Effort(nprobe=nprobe, refine=16 if index_key.endswith("RFlat") else 0, ef_search=ef_search),
-            training=None,
-            partition_by=None,
-            shards=tuple(entries),
-            content=Content(items=len(vectors), sha256=""),
-        )
-        fs.pipe_file(f"{root}/manifest.json", manifest.to_bytes())
-        return folder
-
-    return write
-
-
-def _items(rows: np.ndarray, vectors: np.ndarray, photos: list[str | None]) -> pa.RecordBatch:
-    count = len(rows)
-    ids = [str(row) for row in rows]
-    return pa.RecordBatch.from_pydict(
-        {
-            "item_id": ids,
-            "title": [f"title of {item_id}" for item_id in ids],
-            "category": [("c", "d")[row % 2] for row in rows],
-            "price": pa.array([None if row % 3 == 2 else float(row) for row in rows], pa.float64()),
-            "in_stock": [(True, False, None, True)[row % 4] for row in rows],
-            "content_hash": [f"content of {item_id}" for item_id in ids],
-            "image_sha256": pa.array([photos[row] for row in rows], pa.string()),
-            "title_weight": pa.array([0.75] * count, pa.float32()),
-            "image_weight": pa.array([0.25] * count, pa.float32()),
-            "photo_effect": pa.array([0.1] * count, pa.float32()),
-            "image_status": ["ok"] * count,
-            "embedding": pa.array(list(vectors[rows]), pa.list_(pa.float32())),
-        }
-    )
+    """`builds.write_build`."""
+    return builds.write_build
 
 
 @pytest.fixture(scope="session")
-def put_build_in(spark, write_build):
+def put_build_in(spark):
     """Puts a build with its row into any lake: `put_build_in(lake, "build-a", date, "passed", rows, model_version)`."""
-    nights = iter(range(1000))
-
-    def put(lake, build_id, date, status, rows, model_version, **written):
-        write_build(lake.path("indexes", build_id), rows, build_id=build_id, model_version=model_version, **written)
-        made = dt.datetime(2026, 11, 1, tzinfo=dt.UTC) + dt.timedelta(hours=next(nights))
-        row = {
-            **dict.fromkeys(INDEX_BUILDS.column_names),
-            "build_id": build_id,
-            "logical_date": date,
-            "model_version": model_version,
-            "items": len(rows),
-            "dimension": rows.shape[1],
-            "shards": 2,
-            "index_key": "Flat",
-            "delta_versions": {},
-            "gates": None if status == "built" else [],
-            "status": status,
-            "built_at": made,
-            "published_at": made if status in ("published", "superseded") else None,
-        }
-        lake.append(INDEX_BUILDS, spark.createDataFrame([row], INDEX_BUILDS.schema))
-
-    return put
+    return lambda lake, *build, **written: builds.put_build(lake, spark, *build, **written)
 
 
 @pytest.fixture

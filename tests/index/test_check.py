@@ -12,7 +12,7 @@ from jobs.index.builds import published_build
 from jobs.index.gates import Gate
 from models.encoder import Encoder
 from schemas import INDEX_BUILDS, QUERY_EMBEDDINGS
-from tests.index.builds import unit
+from tests.builds import unit
 
 DAY, NEXT_DAY = dt.date(2026, 11, 1), dt.date(2026, 11, 2)
 WORDS = ["red", "blue", "green", "black", "white", "dress", "shirt", "hat", "shoe", "bag", "belt", "coat"]

@@ -10,7 +10,7 @@ import pytest
 from jobs.index.searcher import Searcher
 from jobs.index.shard import vectors_of
 from jobs.index.soundness import norm_gate, open_sound, sampled_rows
-from tests.index.builds import rewrite, rewrite_items
+from tests.builds import rewrite, rewrite_items
 
 ROW = {"build_id": "build-test", "model_version": "make-test", "items": 40}
 

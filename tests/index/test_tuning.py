@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from jobs.index.index_key import IndexKey
 from jobs.index.manifest import Effort
 from jobs.index.searcher import Searcher
-from jobs.index.tuning import tune
-from tests.index.builds import unit
+from jobs.index.tuning import bytes_read, tune
+from tests.builds import unit
 
 DIMENSION = 32
 
@@ -52,6 +53,24 @@ def test_less_effort_would_not_reach_it(opened):
     )
     assert tune(searcher, queries, recall_target=0.9).effort == Effort(nprobe=least)
     assert least > 1, "lists that lose nothing would make this test idle"
+
+
+def test_of_all_efforts_that_reach_it_none_reads_less(opened):
+    searcher, queries = opened("IVF64,PQ4x4fs,RFlat"), clustered(200, seed=2)
+    key = IndexKey.parse("IVF64,PQ4x4fs,RFlat")
+
+    def cost(effort: Effort) -> float:
+        return bytes_read(key, effort, vectors=3_000, dimension=DIMENSION)
+
+    reaching = [
+        effort
+        for refine in (1, 2, 4, 8, 16, 32)
+        for nprobe in (1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64)
+        if recall(searcher, queries, 10, effort := Effort(nprobe=nprobe, refine=refine)) >= 0.9
+        and recall(searcher, queries, 100, effort) >= 0.85
+    ]
+    assert len({effort.refine for effort in reaching}) > 1, "with one way alone this test would be idle"
+    assert tune(searcher, queries, recall_target=0.9).effort == min(reaching, key=cost)
 
 
 def test_a_recall_that_codes_cannot_give_is_told_and_the_best_is_taken(opened, monkeypatch):

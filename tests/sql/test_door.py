@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from jobs.sql.door import Door
-from jobs.sql.prompt import statements
+from jobs.sql.door import Door, ScreenOptions
+from jobs.sql.prompt import Completer, statements
 
 
 class Screens:
@@ -15,7 +15,8 @@ class Screens:
     def __init__(self, spark, lake, width: int) -> None:
         self._answers, self._complaints = io.StringIO(), io.StringIO()
         screen = Console(file=self._answers, width=width, highlight=False)
-        self._door = Door(spark, lake, screen=screen, complaints=Console(file=self._complaints, width=400), rows=3)
+        complaints = Console(file=self._complaints, width=400)
+        self._door = Door(spark, lake, screen=screen, complaints=complaints, options=ScreenOptions(rows=3))
 
     def ask(self, query, form="table"):
         """Whether it ran, its answer, its complaint."""
@@ -101,3 +102,10 @@ def test_ctrl_c_drops_an_unfinished_statement(monkeypatch):
 @pytest.mark.parametrize("word", ["exit", "quit;", r"\q"])
 def test_the_prompt_can_be_left_by_a_word(monkeypatch, word):
     assert typed(monkeypatch, word, "SELECT 1;") == []
+
+
+def test_words_are_completed_in_the_case_in_which_they_were_begun():
+    complete = Completer(["item_id", "items"])
+    assert [complete("ite", state) for state in range(3)] == ["item_id", "items", None]
+    assert complete("SEL", 0) == "SELECT"
+    assert complete("nothing", 0) is None

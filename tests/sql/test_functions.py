@@ -43,6 +43,32 @@ def test_they_equal_numpy_and_return_float(spark, vector_functions):
     np.testing.assert_allclose(np.stack(found["unit"]), a / norms[0][:, None], atol=1e-6)
 
 
+def test_norms_go_by_degree(spark, vector_functions):
+    vectors = [([3.0, -4.0, 0.0], None), ([-1.0, 1.0, 0.5], None)]
+    for degree, order in (("1.0F", 1), ("2.0F", 2), ("float('inf')", np.inf)):
+        expected = [np.linalg.norm(a, order) for a, _ in vectors]
+        assert evaluate(spark, f"vector_norm(a, {degree})", *vectors) == pytest.approx(expected)
+        units = evaluate(spark, f"vector_normalize(a, {degree})", *vectors)
+        assert evaluate(spark, f"vector_norm(a, {degree})", ([1.0, None, 2.0], None)) == [None]
+        np.testing.assert_allclose(units, [np.array(a) / n for (a, _), n in zip(vectors, expected, strict=True)])
+    with pytest.raises(PySparkException, match=r"expected a degree of 1.0, 2.0 or float\('inf'\), got 3.0"):
+        evaluate(spark, "vector_norm(a, 3.0F)", *vectors)
+
+
+def test_a_sum_and_a_mean_leave_absent_vectors_out(spark, vector_functions):
+    rows = spark.createDataFrame(
+        [("x", [1.0, 2.0]), ("x", [3.0, 5.0]), ("x", None), ("x", [9.0, None]), ("y", None), ("z", [])],
+        "k string, v array<float>",
+    )
+    rows.createOrReplaceTempView("vectors")
+    found = spark.sql("SELECT k, vector_sum(v), vector_avg(v) FROM vectors GROUP BY k ORDER BY k").collect()
+    assert [tuple(row) for row in found] == [("x", [4.0, 7.0], [2.0, 3.5]), ("y", None, None), ("z", [], [])]
+    ((total,),) = spark.sql("SELECT vector_sum(v) FROM vectors WHERE k = 'y'").collect()
+    assert total is None
+    with pytest.raises(PySparkException, match="vector_avg: expected vectors of one length, got 0 and 2"):
+        spark.sql("SELECT vector_avg(v) FROM vectors").collect()
+
+
 @pytest.mark.parametrize("function", ["vector_inner_product", "vector_cosine_similarity", "vector_l2_distance"])
 def test_a_null_vector_or_a_null_in_one_gives_null(spark, vector_functions, function):
     assert evaluate(spark, f"{function}(a, b)", (None, [1.0]), ([1.0], None), ([1.0, None], [1.0, 1.0])) == [None] * 3

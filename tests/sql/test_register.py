@@ -5,7 +5,15 @@ import datetime as dt
 import pytest
 from pyspark.errors import PySparkException
 
-from schemas import INDEX_BUILDS, ITEM_EMBEDDINGS, ITEMS, JOB_RUNS, REJECTED_ROWS
+from schemas import (
+    DUPLICATE_ITEMS,
+    INDEX_BUILDS,
+    ITEM_EMBEDDINGS,
+    ITEMS,
+    JOB_RUNS,
+    QUERY_NEIGHBOURS,
+    REJECTED_ROWS,
+)
 
 DAY = dt.date(2026, 11, 1)
 NOON = dt.datetime(2026, 11, 1, 12)
@@ -141,12 +149,28 @@ def test_rejections_are_counted_by_reason(lake, spark, enter_lake):
     assert [tuple(row) for row in rows] == [("null_id", 1), ("robot", 2)]
 
 
-def test_the_index_history_has_a_row_for_each_gate_and_one_for_an_unchecked_build(lake, spark, enter_lake):
-    put(lake, spark, INDEX_BUILDS, build("b1"), build("b2", "built", gates=None))
+def test_the_index_history_has_a_row_for_each_build_and_its_gates_side_by_side(lake, spark, enter_lake):
+    gates = (("recall_at_10", 0.99, 0.95, True, True, None), ("drift", 0.3, 0.2, False, True, "moved"))
+    put(lake, spark, INDEX_BUILDS, build("b1", gates=gates), build("b2", "built", gates=None))
     enter_lake()
-    rows = spark.sql("SELECT build_id, gate, figure, passed FROM index_history ORDER BY build_id, gate").collect()
+    rows = spark.sql(
+        "SELECT build_id, failed_gates, recall_at_10, drift, coverage FROM index_history ORDER BY build_id"
+    )
+    assert [tuple(row) for row in rows.collect()] == [("b1", ["drift"], 0.99, 0.3, None), ("b2", *[None] * 4)]
+    rows = spark.sql("SELECT build_id, gate, figure, bound, passed, detail FROM index_gates ORDER BY gate").collect()
     assert [tuple(row) for row in rows] == [
-        ("b1", "churn", 0.3, False),
-        ("b1", "recall", 0.99, True),
-        ("b2", None, None, None),
+        ("b1", "drift", 0.3, 0.2, False, "moved"),
+        ("b1", "recall_at_10", 0.99, 0.95, True, None),
     ]
+
+
+def test_duplicates_and_coverage_are_those_of_the_published_build(lake, spark, enter_lake):
+    put(lake, spark, INDEX_BUILDS, build("b1", "superseded"), build("b2"))
+    put(lake, spark, ITEMS, item("a"), item("b"), item("c"))
+    put(lake, spark, DUPLICATE_ITEMS, ("b1", "c", 1, 0.99), ("b2", "a", 1, 0.98), ("b2", "b", 1, 0.98))
+    put(lake, spark, QUERY_NEIGHBOURS, ("b1", "old", 9, "c", 0.9, None, True), ("b2", "hat", 5, "a", 0.25, None, False))
+    enter_lake()
+    rows = spark.sql("SELECT duplicate_group, item_id, title FROM near_duplicates ORDER BY item_id").collect()
+    assert [tuple(row) for row in rows] == [(1, "a", "item a"), (1, "b", "item b")]
+    rows = spark.sql("SELECT query, impressions, is_covered, score, title FROM query_coverage").collect()
+    assert [tuple(row) for row in rows] == [("hat", 5, False, 0.25, "item a")]

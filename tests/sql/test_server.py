@@ -1,0 +1,223 @@
+"""`make sql-server` answers JDBC tools and notebooks, over a lake that none of them can write."""
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pyspark
+import pytest
+
+from benchmarks.jdbc import Jdbc, SqlError
+from benchmarks.sql_search import Server
+from jobs.core.lake import Lake
+from jobs.index.builds import mirror_published
+from schemas import ITEMS, REJECTED_ROWS
+from scripts.environment import ROOT, spark_environment
+from tests.builds import put_build, unit
+from tests.lakes import put_promoted_model
+from tests.sql.test_register import DAY, item
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def lake(spark, model_folder, tmp_path_factory):
+    """A lake with two builds; the second is published, and holds what the first holds turned around."""
+    lake = Lake(spark, str(tmp_path_factory.mktemp("served") / "lake"))
+    version = put_promoted_model(lake, spark, model_folder)
+    vectors = unit(np.random.default_rng(0).normal(size=(40, 32)))
+    put_build(lake, spark, "build-old", DAY, "superseded", -vectors, version)
+    put_build(lake, spark, "build-new", DAY, "published", vectors, version)
+    mirror_published(lake, "build-new")
+    lake.append(ITEMS, spark.createDataFrame([item(str(n)) for n in range(40)], ITEMS.schema))
+    return lake
+
+
+@pytest.fixture(scope="module")
+def server(lake, tmp_path_factory):
+    running = Server(lake.root, tmp_path_factory.mktemp("server"))
+    running.wait_until_ready()
+    yield running
+    assert running.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def jdbc():
+    driver = Jdbc()
+    yield driver
+    driver.close()
+
+
+@pytest.fixture
+def connect(server, jdbc):
+    """Opens clients: `connect()`; they leave after the test."""
+    clients = []
+
+    def open_client(url=server.url):
+        clients.append(jdbc.connect(url))
+        return clients[-1]
+
+    yield open_client
+    for client in clients:
+        client.close()
+
+
+def test_a_jdbc_client_finds_tables_views_and_functions_in_place(connect):
+    client = connect()
+    assert {"items", "index_builds", "index_history"} <= {row[1] for row in client.ask("SHOW TABLES")}
+    assert client.ask("SELECT count(*) FROM items") == [(40,)]
+    assert client.ask("SELECT vector_norm(array(3F, 4F))") == [(5.0,)]
+    found = client.ask("SELECT rank, item_id, title FROM search('red dress', 3)")
+    assert [row[0] for row in found] == [1, 2, 3]
+    assert found[0][2] == f"title of {found[0][1]}"
+    many = client.ask("SELECT item_id FROM search_many(TABLE(SELECT 'red dress' AS query), 3)")
+    assert [row[0] for row in many] == [row[1] for row in found]
+    with pytest.raises(SqlError, match="expected k from 1 to 10000, got 0"):
+        client.ask("SELECT * FROM search('red dress', 0)")
+
+
+def test_beeline_answers(server):
+    beeline = Path(pyspark.__file__).parent / "bin" / "beeline"
+    query = "SELECT item_id FROM search('red dress', 2)"
+    told = subprocess.run(
+        [beeline, "-u", server.url, "-n", "analyst", "--silent=true", "--outputformat=csv2", "-e", query],
+        env={**spark_environment(), "SPARK_HOME": str(beeline.parents[1])},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    lines = [line for line in told.splitlines() if line]
+    assert lines[-3] == "item_id"
+    assert all(re.fullmatch(r"\d+", line) for line in lines[-2:])
+
+
+def test_what_clients_of_one_server_share(server, connect):
+    one, other = connect(), connect()
+    one.ask("SET my.setting = of one")
+    one.ask("CREATE TEMPORARY VIEW of_one AS SELECT 1 AS x")
+    assert other.ask("SET my.setting") == [("my.setting", "of one")]
+    assert other.ask("SELECT x FROM of_one") == [(1,)]
+    one.ask("DROP VIEW of_one")
+    # Who connects to another database moves everybody there; names with their database go on to work.
+    connect(f"{server.url.removesuffix('make')}default")
+    assert other.ask("SELECT current_database()") == [("default",)]
+    assert other.ask("SELECT count(*) FROM make.items") == [(40,)]
+    assert len(other.ask("SELECT * FROM search('red dress', 3)")) == 3
+    one.ask("USE make")
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {
+        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+
+
+def test_no_statement_writes_the_lake(lake, server, connect, tmp_path):
+    root = Path(lake.path())
+    before, client = digests(root), connect()
+    items = f"delta.`{lake.table_uri(ITEMS)}`"
+    for statement in (
+        "INSERT INTO items SELECT * FROM items",
+        "DELETE FROM items",
+        f"DELETE FROM {items}",
+        f"INSERT INTO {items} SELECT * FROM {items}",
+        f"OPTIMIZE {items}",
+        f"INSERT OVERWRITE DIRECTORY '{root}/tables/items' USING parquet SELECT 1 AS x",
+        f"CREATE TABLE default.stray USING parquet LOCATION '{root}/tables/stray' AS SELECT 1 AS x",
+        f"DROP TABLE {items}",
+    ):
+        with pytest.raises(SqlError):
+            client.ask(statement)
+    for statement in (
+        f"SELECT TRANSFORM(1) USING 'touch {root}/stray; mount -o remount,rw {root}; touch {root}/stray' AS (x)",
+        f"SELECT reflect('org.apache.hadoop.fs.FileUtil', 'symLink', '/etc/hostname', '{root}/stray')",
+    ):
+        with suppress(SqlError):
+            client.ask(statement)
+    assert digests(root) == before
+    assert not (root / "stray").exists()
+    # The same statements do reach what the server may write.
+    client.ask(f"SELECT TRANSFORM(1) USING 'touch {tmp_path}/reached; echo 1' AS (x)")
+    assert (tmp_path / "reached").exists()
+
+
+def test_every_answer_comes_from_one_build_while_another_is_published(lake, connect):
+    query = "SELECT item_id FROM search('red dress', 20)"
+    client = connect()
+    new = client.ask(query)
+    old = client.ask("SELECT item_id FROM search('red dress', 20, build_id => 'build-old')")
+    assert set(new).isdisjoint(old)
+    answers: list[list] = []
+    stopped = threading.Event()
+
+    def keep_asking(asking):
+        while not stopped.is_set():
+            answers.append(asking.ask(query))
+
+    threads = [threading.Thread(target=keep_asking, args=(connect(),)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for build_id in ("build-old", "build-new") * 5:
+        mirror_published(lake, build_id)
+        time.sleep(0.5)
+    stopped.set()
+    for thread in threads:
+        thread.join()
+    assert all(answer in (old, new) for answer in answers)
+    assert old in answers
+    assert new in answers
+
+
+def test_a_notebook_opens_the_lake_with_one_function(server):
+    program = (
+        "import sys; from jobs.sql.client import open_lake; spark = open_lake(sys.argv[1]);"
+        "print(spark.sql(\"SELECT item_id FROM search('red dress', 3)\").count());"
+        "print(spark.sql('SELECT count(*) FROM items').first()[0]);"
+        "print(len(spark.sql(\"SELECT encode_query('red dress') AS v\").first().v))"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program, f"sc://127.0.0.1:{server.connect_port}"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.splitlines()
+    assert told == ["3", "40", "32"]
+
+
+def test_tables_that_come_later_are_found(lake, spark, connect, monkeypatch):
+    client = connect()
+    with pytest.raises(SqlError, match="rejected_rows"):
+        client.ask("SELECT count(*) FROM rejected_rows")
+    lake.append(REJECTED_ROWS, spark.createDataFrame([("catalog", DAY, "null_id", "{}")], REJECTED_ROWS.schema))
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        with suppress(SqlError):
+            assert client.ask("SELECT count(*) FROM rejected_rows") == [(1,)]
+            return
+        time.sleep(1)
+    pytest.fail("the server did not find the table within 90 s")
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--lake=/nowhere"], "there is no folder /nowhere"),
+        (["--host=0.0.0.0"], "is open to other machines"),
+        (["--database=a-b"], "--database"),
+    ],
+)
+def test_a_server_that_would_not_be_right_does_not_start(lake, tmp_path, options, complaint):
+    server = Server(lake.root, tmp_path, *options)
+    assert server.process.wait(60) == 1
+    assert complaint in server.process.stderr.read() + server.words

@@ -50,7 +50,15 @@ def build_folder(indexes: str, build_id: AnalyzeArgument | None) -> str:
     if build_id is None or isinstance(build_id.dataType, NullType):
         return f"{indexes}/{Current.read(indexes).build_id}"
     expect("build_id", build_id=(build_id, StringType))
-    name = told_constant("build_id", "build_id", build_id)
+    return named_build_folder(indexes, told_constant("build_id", "build_id", build_id))
+
+
+def named_build_folder(indexes: str, name: str | None) -> str:
+    """Folder of a build.
+
+    Raises:
+        ValueError: There is no such build.
+    """
     if name is None or not _BUILD_ID.fullmatch(name):
         raise ValueError(f"build_id: expected the name of a build as in index_builds, got {name!r}")
     folder = f"{indexes}/{name}"

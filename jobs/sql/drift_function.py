@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql.types import StructField, StructType
+from pyspark.sql.types import StringType, StructField, StructType
 from pyspark.sql.udtf import AnalyzeArgument, AnalyzeResult
 
 from jobs.index.gates import drift
 from jobs.index.searcher import Searcher
-from jobs.sql.arguments import build_folder
+from jobs.sql.arguments import build_folder, expect, named_build_folder
 from schemas.table import FLOAT, STRING
 
 _SCHEMA = StructType(
@@ -30,10 +30,9 @@ _ITEMS_AT_ONCE = 16_384
 
 @dataclass
 class DriftPlan(AnalyzeResult):
-    """What the analysis hands to the worker: the folders of both builds."""
+    """What the analysis hands to the worker: the folder of the build that was published then; None where none was."""
 
-    before: str = ""
-    after: str = ""
+    published: str | None = None
 
 
 def drift_function(*, indexes: str) -> type:
@@ -51,10 +50,15 @@ def drift_function(*, indexes: str) -> type:
 
         @staticmethod
         def analyze(build_a: AnalyzeArgument, build_b: AnalyzeArgument | None = None) -> DriftPlan:
-            return DriftPlan(_SCHEMA, before=build_folder(indexes, build_a), after=build_folder(indexes, build_b))
+            expect("drift_between", build_a=(build_a, StringType))
+            if build_b is None:
+                return DriftPlan(_SCHEMA, published=build_folder(indexes, None))
+            expect("drift_between", build_a=(build_a, StringType), build_b=(build_b, StringType))
+            return DriftPlan(_SCHEMA)
 
-        def eval(self, *_: object, **__: object) -> Iterator[tuple]:
-            yield from drift_rows(Searcher.open(self._plan.before), Searcher.open(self._plan.after))
+        def eval(self, build_a: str | None, build_b: str | None = None) -> Iterator[tuple]:
+            after = self._plan.published or named_build_folder(indexes, build_b)
+            yield from drift_rows(Searcher.open(named_build_folder(indexes, build_a)), Searcher.open(after))
 
     return DriftBetween
 

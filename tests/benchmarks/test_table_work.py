@@ -1,11 +1,14 @@
 """The table work that is timed is the job's: every changed item is found, and its vector replaced."""
 
+import pytest
+
 from benchmarks import table_work
 from benchmarks.table_work import MODEL, Options, measure, vectors_table
 from jobs.embedding.work import stale_items
 from schemas import ITEMS
 
 
+@pytest.mark.slow
 def test_every_round_finds_what_it_changed_and_merges_it(lake):
     options = Options.model_construct(items=400, dimension=8, share=0.1, files=2, rounds=2)
     timed = measure(lake, options)

@@ -39,6 +39,7 @@ def candidate(lake, spark, promoted_model, tmp_path) -> str:
     return version
 
 
+@pytest.mark.slow
 def test_the_candidate_gets_a_vector_of_every_item_and_the_serving_model_keeps_its_own(
     lake, run_job, candidate, promoted_model
 ):

@@ -150,6 +150,7 @@ def poison(lake, version: str) -> None:
     load_encoder.cache_clear()
 
 
+@pytest.mark.slow
 def test_an_item_that_the_model_fails_on_is_recorded_and_tried_once_a_night_up_to_a_cap(lake, spark, run_job, catalog):
     poison(lake, catalog)
     put_items(lake, spark, ("p", "poison", None))

@@ -69,6 +69,7 @@ def said(monkeypatch, tmp_path, run_job):
     return plan
 
 
+@pytest.mark.slow
 def test_a_plan_says_what_and_why_and_leaves_no_trace(lake, spark, run_job, promoted_model, said):
     photo = jpeg("red")
     put_items(

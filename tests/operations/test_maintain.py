@@ -117,6 +117,7 @@ def test_a_model_that_is_at_work_is_not_touched(lake, run_job, versions):
     assert with_rows(lake, ITEM_EMBEDDINGS) == set(versions)
 
 
+@pytest.mark.slow
 def test_a_relisted_item_has_its_vector_back_until_its_days_are_over(lake, spark, run_job, promoted_model):
     def delist(item_id: str, date: dt.date) -> None:
         gone = {"is_active": F.lit(False), "inactive_since": F.lit(date)}

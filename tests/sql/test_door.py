@@ -105,7 +105,7 @@ def test_the_prompt_can_be_left_by_a_word(monkeypatch, word):
 
 
 def test_words_are_completed_in_the_case_in_which_they_were_begun():
-    complete = Completer(["item_id", "items"])
+    complete = Completer(["item_id", "items", "select"])
     assert [complete("ite", state) for state in range(3)] == ["item_id", "items", None]
     assert complete("SEL", 0) == "SELECT"
     assert complete("nothing", 0) is None

@@ -106,6 +106,7 @@ def test_the_newest_model_is_compared_with_the_promoted_one(lake, run_job, judge
     assert "run 1 over these 3 judged queries" in record["notes"]
 
 
+@pytest.mark.slow
 def test_evaluation_records_what_the_model_and_the_promoted_one_answer(
     lake, spark, run_job, judged, challenger, promoted_model
 ):

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pyspark
+from py4j import java_gateway, protocol
 from py4j.java_gateway import GatewayParameters, JavaGateway, launch_gateway
 from py4j.protocol import Py4JJavaError
 
@@ -21,7 +22,14 @@ class Jdbc:
         port, token = launch_gateway(jarpath=str(py4j), classpath=str(_JARS / "*"), die_on_exit=True, enable_auth=True)
         parameters = GatewayParameters(port=port, auth_token=token, auto_convert=True)
         self._gateway = JavaGateway(gateway_parameters=parameters)
+        self._convert = java_gateway.get_return_value
+        java_gateway.get_return_value = self._return_value
         self._gateway.jvm.java.lang.Class.forName("org.apache.hive.jdbc.HiveDriver")
+
+    def _return_value(self, answer, client, *named):
+        """PySpark converts exceptions by asking its own JVM about them; those of this JVM stay as they are."""
+        convert = protocol.get_return_value if client is self._gateway._gateway_client else self._convert
+        return convert(answer, client, *named)
 
     def connect(self, url: str) -> "Client":
         """A client of its own."""
@@ -29,6 +37,7 @@ class Jdbc:
 
     def close(self) -> None:
         """End the JVM."""
+        java_gateway.get_return_value = self._convert
         self._gateway.shutdown()
 
 

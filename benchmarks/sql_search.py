@@ -68,10 +68,12 @@ class Server:
         self.port, self.connect_port, self._console = free_port(), free_port(), folder / "console"
         self._console.touch()
         ports = [f"--port={self.port}", f"--connect-port={self.connect_port}"]
+        environment = {**spark_environment(), "MAKE_CONSOLE": str(self._console)}
+        environment.pop("PYSPARK_SUBMIT_ARGS", None)  # of a session that this process may have
         self.process = subprocess.Popen(
             [sys.executable, "-m", "jobs", "sql", "server", f"--lake={lake}", f"--log-dir={folder}", *ports, *options],
             cwd=ROOT,
-            env={**spark_environment(), "MAKE_CONSOLE": str(self._console)},
+            env=environment,
             stderr=subprocess.PIPE,
             text=True,
         )

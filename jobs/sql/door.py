@@ -122,7 +122,13 @@ def enter(kind: type[AnyOptions], work: Callable[[AnyOptions], int]) -> NoReturn
         options = parse_options(kind, sys.argv[1:])
     except OptionsError as error:
         sys.exit(f"{error}\nTry --help.")
-    sys.exit(work(options))
+    complaints = open_console()  # while standard error still goes to people; a traceback goes to the log
+    try:
+        sys.exit(work(options))
+    except Exception as error:
+        text = _essence(error) if isinstance(error, PySparkException) else str(error)
+        complaints.print(f"{text}\nThe log in {options.log_dir} says more.", style="red", markup=False)
+        raise
 
 
 def _readable(value: object) -> str:

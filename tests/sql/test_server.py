@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import re
 import subprocess
 import sys
 import threading
@@ -10,34 +9,24 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
 import pyspark
 import pytest
 
 from benchmarks.jdbc import Jdbc, SqlError
 from benchmarks.sql_search import Server
-from jobs.core.lake import Lake
 from jobs.index.builds import mirror_published
-from schemas import ITEMS, REJECTED_ROWS
+from schemas import FORGOTTEN_ITEMS, ITEMS
 from scripts.environment import ROOT, spark_environment
-from tests.builds import put_build, unit
-from tests.lakes import put_promoted_model
-from tests.sql.test_register import DAY, item
+from tests.sql.cookbook import STATEMENTS, put_answers
+from tests.sql.test_register import DAY
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def lake(spark, model_folder, tmp_path_factory):
-    """A lake with two builds; the second is published, and holds what the first holds turned around."""
-    lake = Lake(spark, str(tmp_path_factory.mktemp("served") / "lake"))
-    version = put_promoted_model(lake, spark, model_folder)
-    vectors = unit(np.random.default_rng(0).normal(size=(40, 32)))
-    put_build(lake, spark, "build-old", DAY, "superseded", -vectors, version)
-    put_build(lake, spark, "build-new", DAY, "published", vectors, version)
-    mirror_published(lake, "build-new")
-    lake.append(ITEMS, spark.createDataFrame([item(str(n)) for n in range(40)], ITEMS.schema))
-    return lake
+    """The cookbook's."""
+    return put_answers(spark, tmp_path_factory.mktemp("served") / "lake", model_folder)
 
 
 @pytest.fixture(scope="module")
@@ -83,19 +72,25 @@ def test_a_jdbc_client_finds_tables_views_and_functions_in_place(connect):
         client.ask("SELECT * FROM search('red dress', 0)")
 
 
-def test_beeline_answers(server):
+def test_the_cookbook_is_answered_over_jdbc(connect):
+    client = connect()
+    for statement in STATEMENTS:
+        assert client.ask(statement), statement
+
+
+def test_beeline_answers_the_cookbook(server, tmp_path):
     beeline = Path(pyspark.__file__).parent / "bin" / "beeline"
-    query = "SELECT item_id FROM search('red dress', 2)"
-    told = subprocess.run(
-        [beeline, "-u", server.url, "-n", "analyst", "--silent=true", "--outputformat=csv2", "-e", query],
+    script = tmp_path / "cookbook.sql"
+    script.write_text("".join(f"{statement};\n" for statement in STATEMENTS))
+    ran = subprocess.run(
+        [beeline, "-u", server.url, "-n", "analyst", "--silent=true", "--outputformat=csv2", "-f", script],
         env={**spark_environment(), "SPARK_HOME": str(beeline.parents[1])},
-        check=True,
         capture_output=True,
         text=True,
-    ).stdout
-    lines = [line for line in told.splitlines() if line]
-    assert lines[-3] == "item_id"
-    assert all(re.fullmatch(r"\d+", line) for line in lines[-2:])
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "rank,score,title,category,price" in ran.stdout
 
 
 def test_what_clients_of_one_server_share(server, connect):
@@ -130,14 +125,14 @@ def test_no_statement_writes_the_lake(lake, server, connect, tmp_path):
         "DELETE FROM items",
         f"DELETE FROM {items}",
         f"INSERT INTO {items} SELECT * FROM {items}",
-        f"OPTIMIZE {items}",
         f"INSERT OVERWRITE DIRECTORY '{root}/tables/items' USING parquet SELECT 1 AS x",
         f"CREATE TABLE default.stray USING parquet LOCATION '{root}/tables/stray' AS SELECT 1 AS x",
-        f"DROP TABLE {items}",
     ):
         with pytest.raises(SqlError):
             client.ask(statement)
     for statement in (
+        f"DROP TABLE {items}",
+        f"OPTIMIZE {items}",
         f"SELECT TRANSFORM(1) USING 'touch {root}/stray; mount -o remount,rw {root}; touch {root}/stray' AS (x)",
         f"SELECT reflect('org.apache.hadoop.fs.FileUtil', 'symLink', '/etc/hostname', '{root}/stray')",
     ):
@@ -195,15 +190,16 @@ def test_a_notebook_opens_the_lake_with_one_function(server):
     assert told == ["3", "40", "32"]
 
 
-def test_tables_that_come_later_are_found(lake, spark, connect, monkeypatch):
+def test_tables_that_come_later_are_found(lake, spark, connect):
     client = connect()
-    with pytest.raises(SqlError, match="rejected_rows"):
-        client.ask("SELECT count(*) FROM rejected_rows")
-    lake.append(REJECTED_ROWS, spark.createDataFrame([("catalog", DAY, "null_id", "{}")], REJECTED_ROWS.schema))
+    with pytest.raises(SqlError, match="forgotten_items"):
+        client.ask("SELECT count(*) FROM forgotten_items")
+    rows = spark.createDataFrame([("gone", "because", "ann", DAY, None)], FORGOTTEN_ITEMS.schema)
+    lake.append(FORGOTTEN_ITEMS, rows)
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
         with suppress(SqlError):
-            assert client.ask("SELECT count(*) FROM rejected_rows") == [(1,)]
+            assert client.ask("SELECT count(*) FROM forgotten_items") == [(1,)]
             return
         time.sleep(1)
     pytest.fail("the server did not find the table within 90 s")

@@ -138,7 +138,7 @@ def search_of(query: str) -> str:
 def measure(client: Client, options: Options) -> list[list[str]]:
     """Rows of a table: what was asked, and what it took."""
     queries = [query for (query,) in client.ask("SELECT DISTINCT query FROM query_embeddings ORDER BY query")]
-    asked = [f"{query} {n or ''}".strip() for n, query in islice(_numbered(queries), options.many)]
+    asked = list(islice(numbered(queries), options.many))
     for query in asked[:20]:
         client.ask(search_of(query))
         client.ask("SELECT 1")
@@ -166,9 +166,10 @@ def measure(client: Client, options: Options) -> list[list[str]]:
     return rows
 
 
-def _numbered(queries: list[str]) -> Iterator[tuple[int, str]]:
-    """Every query, then every query with a 1, and so on."""
-    return ((n // len(queries), query) for n, query in enumerate(cycle(queries)))
+def numbered(queries: list[str]) -> Iterator[str]:
+    """Every query, then every query with a 1 behind it, and so on."""
+    for n, query in enumerate(cycle(queries)):
+        yield query if n < len(queries) else f"{query} {n // len(queries)}"
 
 
 def _told(seconds: np.ndarray | list[float]) -> list[str]:

@@ -5,7 +5,7 @@ import pytest
 
 from jobs.index.comparison import comparison_gates, unchanged_items
 from jobs.index.searcher import Searcher
-from tests.index.builds import unit
+from tests.builds import unit
 
 BOUNDS = {"max_drift": 0.01, "max_churn": 0.5, "max_category_churn": 0.6}
 

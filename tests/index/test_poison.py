@@ -12,7 +12,7 @@ from jobs.core.lake import Lake
 from jobs.index import check
 from jobs.index.builds import find_build, mirror_published, published_build
 from schemas import ITEM_IMAGES, ITEMS
-from tests.index.builds import rewrite_items, unit
+from tests.builds import rewrite_items, unit
 from tests.lakes import put_promoted_model
 from tests.photos import jpeg
 

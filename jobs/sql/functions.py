@@ -108,15 +108,3 @@ VECTOR_FUNCTIONS = (
 def system_functions(spark: SparkSession) -> set[str]:
     """The functions that this Spark brings; ours of the same name step aside."""
     return {row["function"] for row in spark.sql("SHOW SYSTEM FUNCTIONS").collect()}
-
-
-def create_vector_functions(spark: SparkSession, database: str) -> list[str]:
-    """Create the functions that this Spark lacks in a database; returns their names."""
-    own = system_functions(spark)
-    missing = [function for function in VECTOR_FUNCTIONS if function.name not in own]
-    for function in missing:
-        spark.sql(
-            f"CREATE OR REPLACE FUNCTION {database}.{function.name}({function.parameters}) RETURNS {function.returns} "
-            f"COMMENT {sql_literal(function.comment)} RETURN {function.body}"
-        )
-    return [function.name for function in missing]

@@ -9,9 +9,10 @@ from pyspark.sql.functions import udtf
 from jobs.core.lake import Lake
 from jobs.index.builds import INDEXES
 from jobs.sql.aggregates import register_aggregates
+from jobs.sql.definitions import Definitions
 from jobs.sql.drift_function import drift_function
 from jobs.sql.encode_function import register_encode_query
-from jobs.sql.functions import create_vector_functions, system_functions
+from jobs.sql.functions import VECTOR_FUNCTIONS, system_functions
 from jobs.sql.search_functions import search_functions
 from jobs.sql.views import VIEWS
 from schemas import ALL_TABLES, INDEX_BUILDS
@@ -52,18 +53,21 @@ def register_again(spark: SparkSession, lake: Lake, *, database: str) -> Registe
     """The same after tables were added; the session stays in whichever database it is."""
     spark.sql(f"CREATE DATABASE IF NOT EXISTS {database}{_location(spark, database)}")
     present = [table for table in ALL_TABLES if lake.exists(table)]
+    definitions = Definitions(spark, database)
     for table in present:
-        _create_table_view(spark, table, lake.table_uri(table), database)
+        _put_table_view(definitions, table, lake.table_uri(table))
     views = [view for view in VIEWS if all(table in present for table in view.reads)]
     for view in views:
-        head = f"CREATE OR REPLACE VIEW {database}.{view.name} COMMENT {sql_literal(view.comment)}"
-        spark.sql(f"{head} AS {view.query.format(database=database)}")
-    functions = create_vector_functions(spark, database)
-    functions += register_session(spark, indexes=lake.uri(INDEXES), models=lake.uri("models"), database=database)
+        definitions.put_view(view.name, view.query.format(database=database), comment=view.comment)
+    own = system_functions(spark)
+    functions = [function for function in VECTOR_FUNCTIONS if function.name not in own]
+    for function in functions:
+        definitions.put_function(function)
+    of_session = register_session(spark, indexes=lake.uri(INDEXES), models=lake.uri("models"), database=database)
     return Registered(
         tables=[table.name for table in present],
         views=[view.name for view in views],
-        functions=functions,
+        functions=[*(function.name for function in functions), *of_session],
         absent=[table.name for table in ALL_TABLES if table not in present],
     )
 
@@ -94,8 +98,8 @@ def _location(spark: SparkSession, database: str) -> str:
     return f" LOCATION {sql_literal(f'{SparkFiles.getRootDirectory()}/{database}')}"
 
 
-def _create_table_view(spark: SparkSession, table: Table, uri: str, database: str) -> None:
+def _put_table_view(definitions: Definitions, table: Table, uri: str) -> None:
     columns = ", ".join(f"`{column.name}` COMMENT {sql_literal(column.comment)}" for column in table.columns)
     names = ", ".join(f"`{column.name}`" for column in table.columns)
-    head = f"CREATE OR REPLACE VIEW {database}.{table.name} ({columns}) COMMENT {sql_literal(table.comment)}"
-    spark.sql(f"{head} AS SELECT {names} FROM {sql_path(uri)}")  # noqa: S608 - names are declared, the path is quoted
+    query = f"SELECT {names} FROM {sql_path(uri)}"  # noqa: S608 - names are declared, the path is quoted
+    definitions.put_view(table.name, query, comment=table.comment, columns=f"({columns})")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from pyspark.errors import PySparkException
 
-from jobs.sql import functions
-from jobs.sql.functions import VectorFunction, create_vector_functions
+from jobs.sql import register
+from jobs.sql.functions import VectorFunction
 
 PAIRS = "a array<float>, b array<float>"
 
@@ -96,7 +96,7 @@ def test_the_inner_product_of_empty_vectors_is_zero(spark, vector_functions):
     assert evaluate(spark, "vector_inner_product(a, b)", ([], [])) == [0.0]
 
 
-def test_where_spark_has_its_own_function_ours_steps_aside(spark, vector_functions, monkeypatch):
+def test_where_spark_has_its_own_function_ours_steps_aside(enter_lake, monkeypatch):
     spark_has_it = VectorFunction("sqrt", "v ARRAY<FLOAT>", "FLOAT", "1.0", "Spark's own since ever.")
-    monkeypatch.setattr(functions, "VECTOR_FUNCTIONS", (spark_has_it,))
-    assert create_vector_functions(spark, "make") == []
+    monkeypatch.setattr(register, "VECTOR_FUNCTIONS", (spark_has_it,))
+    assert "sqrt" not in enter_lake().functions

@@ -5,6 +5,7 @@ import datetime as dt
 import pytest
 from pyspark.errors import PySparkException
 
+from jobs.sql.definitions import Definitions
 from schemas import (
     DUPLICATE_ITEMS,
     INDEX_BUILDS,
@@ -90,6 +91,22 @@ def test_registering_again_finds_tables_that_came_since(lake, spark, enter_lake)
     put(lake, spark, REJECTED_ROWS, ("catalog", DAY, "null_id", "{}"))
     known = enter_lake()
     assert (known.tables, known.views) == (["rejected_rows"], ["rejections_by_reason"])
+
+
+def test_what_is_there_as_it_should_be_is_not_written_again(lake, spark, enter_lake, monkeypatch):
+    put(lake, spark, REJECTED_ROWS, ("catalog", DAY, "null_id", "{}"))
+    enter_lake()
+    written = []
+    put_anyway = Definitions._put
+    monkeypatch.setattr(Definitions, "_put", lambda self, create: [written.append(create), put_anyway(self, create)])
+    enter_lake()
+    assert not written
+    spark.sql("CREATE OR REPLACE VIEW make.rejections_by_reason AS SELECT 1 AS x")
+    spark.sql("CREATE OR REPLACE FUNCTION make.vector_norm(v ARRAY<FLOAT>) RETURNS FLOAT RETURN 1F")
+    enter_lake()
+    assert len(written) == 2
+    assert spark.sql("SELECT reason, rows FROM rejections_by_reason").first()["reason"] == "null_id"
+    assert spark.sql("SELECT vector_norm(array(3F, 4F))").first()[0] == 5.0
 
 
 def test_a_statement_cannot_change_a_table_by_its_name(lake, spark, enter_lake):

@@ -1,18 +1,20 @@
 """`python -m jobs` lists every job; `python -m jobs <domain> <job> --help` documents one; without --help it runs it."""
 
 import ast
+import re
 import runpy
 import sys
 from pathlib import Path
 
 _HERE = Path(__file__).parent
+_CALL = re.compile(r'^if __name__ == "__main__":\n    (main|enter)\(', re.MULTILINE)
 
 
 def find_jobs() -> dict[str, dict[str, Path]]:
-    """Domain to job to file.  A job is a file whose last statement calls `main` when run as a program."""
+    """Domain to job to file.  A job is a file that calls `main`, or a door's `enter`, when run as a program."""
     found: dict[str, dict[str, Path]] = {}
     for file in sorted(_HERE.glob("*/*.py")):
-        if 'if __name__ == "__main__":' in file.read_text(encoding="utf-8"):
+        if _CALL.search(file.read_text(encoding="utf-8")):
             domain, job = file.parent.name.replace("_", "-"), file.stem.replace("_", "-")
             found.setdefault(domain, {})[job] = file
     return found

@@ -34,7 +34,9 @@ _ONE = "v ARRAY<FLOAT>, degree FLOAT DEFAULT 2.0F"
 
 
 def _inner_product(a: str, b: str) -> str:
-    return f"aggregate(zip_with({a}, {b}, (x, y) -> CAST(x AS DOUBLE) * y), 0D, (total, term) -> total + term)"
+    # Lambdas are interpreted, so the fewer steps in them the better: the arrays are cast, not their elements.
+    products = f"zip_with(CAST({a} AS ARRAY<DOUBLE>), CAST({b} AS ARRAY<DOUBLE>), (x, y) -> x * y)"
+    return f"aggregate({products}, 0D, (total, term) -> total + term)"
 
 
 def _norm(name: str) -> str:
@@ -82,7 +84,8 @@ VECTOR_FUNCTIONS = (
         "FLOAT",
         _of_one_length(
             "vector_l2_distance",
-            "sqrt(aggregate(zip_with(a, b, (x, y) -> CAST(x AS DOUBLE) - y), 0D, (total, d) -> total + d * d))",
+            "sqrt(aggregate(zip_with(CAST(a AS ARRAY<DOUBLE>), CAST(b AS ARRAY<DOUBLE>), (x, y) -> x - y), 0D, "
+            "(total, d) -> total + d * d))",
         ),
         "Euclidean distance between two vectors.",
     ),

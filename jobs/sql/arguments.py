@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import re
+from functools import lru_cache
 
 from pyspark.sql.types import DataType, NullType, StringType
 from pyspark.sql.udtf import AnalyzeArgument
@@ -19,11 +21,18 @@ def expect(function: str, **arguments: tuple[AnalyzeArgument, type[DataType]]) -
     Raises:
         ValueError: One differs; all are named.
     """
+    _spare_the_collector()
     if all(isinstance(argument.dataType, (kind, NullType)) for argument, kind in arguments.values()):
         return
     expected = ", ".join(f"{name} {_named(kind)}" for name, (_, kind) in arguments.items())
     came = ", ".join(f"{name} {argument.dataType.simpleString().upper()}" for name, (argument, _) in arguments.items())
     raise ValueError(f"{function}: expected {expected}, got {came}")
+
+
+@lru_cache(maxsize=1)
+def _spare_the_collector() -> None:
+    """Keep what is imported by now out of the collection that Spark's workers make after every analysis."""
+    gc.freeze()
 
 
 def _named(kind: type[DataType]) -> str:

@@ -29,6 +29,7 @@ from schemas import REJECTED_ROWS
 from schemas.table import Table, sql_path
 
 _IS_NEW = "_is_new"
+_LOCAL_PROTOCOLS = ("file", ("file", "local"))
 # Where Delta keeps the files of a change data feed, below the table.
 _FEED = "_change_data"
 # Runs that create a table at once get in each other's way for a moment.
@@ -48,6 +49,12 @@ class MergeCounts:
         return self.inserted + self.updated
 
 
+def root_uri(root: str) -> str:
+    """A lake's root as all processes name it, in whichever folder they run."""
+    fs, path = url_to_fs(root)
+    return Path(path).as_uri() if fs.protocol in _LOCAL_PROTOCOLS else root.rstrip("/")
+
+
 class Lake:
     """Tables and folders below one root.
 
@@ -60,8 +67,8 @@ class Lake:
         self._spark = spark
         self.fs: AbstractFileSystem
         self.fs, self._files_root = url_to_fs(root)
-        self.is_local = self.fs.protocol in ("file", ("file", "local"))
-        self.root = Path(self._files_root).as_uri() if self.is_local else root.rstrip("/")
+        self.is_local = self.fs.protocol in _LOCAL_PROTOCOLS
+        self.root = root_uri(root)
         self._verified: set[str] = set()
 
     # ---------------------------------------------------------------- tables

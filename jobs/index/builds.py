@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
-from pyspark.sql import Row
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.core.frames import few_rows
@@ -121,6 +121,11 @@ def record_build(job: JobRun, row: dict[str, Any]) -> bool:
     return _change(lambda: job.lake.merge(INDEX_BUILDS, rows, when=F.col("t.status") != "published")).changed > 0
 
 
+def items_of(lake: Lake, manifest: Manifest, spark: SparkSession) -> DataFrame:
+    """`shard.ITEM_COLUMNS` of a build's items, as tasks read them."""
+    return spark.read.parquet(*(lake.uri(INDEXES, manifest.build_id, shard.items_file) for shard in manifest.shards))
+
+
 @contextmanager
 def switching(job: JobRun) -> Iterator[None]:
     """Be the one run that changes what is published: from reading the table until CURRENT mirrors it.
@@ -187,7 +192,7 @@ def mark_removed(lake: Lake, build_ids: Collection[str]) -> set[str]:
     published = published_build(lake)
     free = {build_id for build_id in build_ids if published is None or build_id != published["build_id"]}
     for table in (DUPLICATE_ITEMS, QUERY_NEIGHBOURS):
-        if lake.exists(table):
+        if free and lake.exists(table):
             lake.delete(table, F.col("build_id").isin(list(free)))
     return free
 

@@ -19,7 +19,7 @@ from rich.table import Table
 from jobs.core.job import JobError, JobRun, main
 from jobs.core.judgments import JudgedOptions
 from jobs.index.budgets import latency_gate, size_gate
-from jobs.index.builds import INDEXES, build_of_night, published_build, record_build
+from jobs.index.builds import INDEXES, build_of_night, items_of, published_build, record_build
 from jobs.index.comparison import comparison_gates
 from jobs.index.gates import CEILINGS, Gate, recall_gate, shard_recall_gate
 from jobs.index.judged import judged_gates
@@ -85,9 +85,7 @@ def recall_gates(searcher: Searcher, queries: np.ndarray, source: str, options: 
 
 def coverage_gate(job: JobRun, searcher: Searcher, bound: float) -> Gate:
     """Active items that the build holds with their present content."""
-    manifest = searcher.manifest
-    files = [job.lake.uri(INDEXES, manifest.build_id, shard.items_file) for shard in manifest.shards]
-    held = job.spark.read.parquet(*files).select("item_id", "content_hash", F.lit(True).alias("held"))
+    held = items_of(job.lake, searcher.manifest, job.spark).select("item_id", "content_hash", F.lit(True).alias("held"))
     active = job.lake.read(ITEMS).where("is_active").join(held, on=["item_id", "content_hash"], how="left")
     counts = active.agg(
         F.count("*").alias("active"),

@@ -8,7 +8,7 @@ from pyspark.sql import Row
 from pyspark.sql import functions as F
 
 from jobs.core.job import JobRun
-from jobs.index.builds import INDEXES
+from jobs.index.builds import items_of
 from jobs.index.knn_join import knn_join
 from jobs.index.searcher import Searcher
 from schemas import DUPLICATE_ITEMS, QUERY_EMBEDDINGS, QUERY_NEIGHBOURS
@@ -29,8 +29,7 @@ def record_duplicates(job: JobRun, build: Searcher, *, min_score: float) -> int:
         min_score: Least cosine of two items that count as nearly the same.
     """
     manifest = build.manifest
-    files = [job.lake.uri(INDEXES, manifest.build_id, shard.items_file) for shard in manifest.shards]
-    items = job.spark.read.parquet(*files).select(F.col("item_id").alias("like"))
+    items = items_of(job.lake, manifest, job.spark).select(F.col("item_id").alias("like"))
     found = knn_join(items, _NEAREST, lake=job.lake, by="like", build_id=manifest.build_id)
     score = F.round("score", _DECIMALS).alias("score")
     pairs = found.select("like", "item_id", score).where(F.col("score") >= min_score).collect()

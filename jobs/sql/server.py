@@ -18,7 +18,7 @@ from pyspark.sql import SparkSession
 from rich.console import Console
 
 from jobs.core.console import open_console, quieten_process
-from jobs.core.lake import Lake
+from jobs.core.lake import Lake, root_uri
 from jobs.core.session import open_session
 from jobs.sql.door import DoorOptions, enter
 from jobs.sql.read_only import ReadOnlyError, is_read_only, start_read_only
@@ -46,7 +46,7 @@ class Options(DoorOptions):
 def settings_of(options: Options) -> dict[str, str]:
     """What Spark is told beside conf/sql-server.conf."""
     return {
-        LAKE_SETTING: _absolute(options.lake),
+        LAKE_SETTING: root_uri(options.lake),
         DATABASE_SETTING: options.database,
         # Functions in Python belong to a session, so clients share one: see docs/sql.md for what that means.
         "spark.sql.hive.thriftServer.singleSession": "true",
@@ -121,12 +121,6 @@ def _protect_lake(options: Options) -> str | None:
             "server where the lake is mounted read-only; if whoever connects may write it, start it with --allow-writes"
         )
     return None
-
-
-def _absolute(lake: str) -> str:
-    """The lake as workers and clients name it, in whichever folder they are."""
-    fs, path = url_to_fs(lake)
-    return Path(path).as_uri() if isinstance(fs, LocalFileSystem) else lake.rstrip("/")
 
 
 def _is_loopback(host: str) -> bool:

@@ -29,7 +29,7 @@ class Peaks:
             with suppress(psutil.NoSuchProcess):
                 memory = process.memory_full_info()
                 tree += memory.pss
-                if "pyspark.daemon" in process.cmdline():
+                if "jobs.core.python_daemon" in process.cmdline():
                     self.worker_bytes = max(self.worker_bytes, memory.rss)
         self.tree_bytes = max(self.tree_bytes, tree)
 

@@ -38,6 +38,7 @@ _EMBEDDED = {
     # What a task allocates, and clears, for the first row that it sorts or aggregates: with 4 GB Spark takes 64 MB.
     "spark.buffer.pageSize": "4m",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
+    "spark.python.daemon.module": "jobs.core.python_daemon",
     "spark.ui.showConsoleProgress": "false",
     # Photos: thousands of rows a batch would pass Arrow's 2 GiB.
     "spark.sql.parquet.columnarReaderBatchSize": "256",
@@ -64,10 +65,11 @@ def open_session(
     SparkContext._ensure_initialized()  # starts the JVM, and with it whatever spark-submit or the properties file set
     given = SparkConf()
     master = given.get("spark.master", "local[*]")
-    configured = {"spark.master": master, **_FIXED, **(settings or {})}
+    configured = {"spark.master": master}
     if master.startswith("local"):
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         configured |= {key: value for key, value in _EMBEDDED.items() if not given.contains(key)}
+    configured |= {**_FIXED, **(settings or {})}
     session = SparkSession.builder.appName(name).config(map=configured).getOrCreate()
     session.sparkContext.setLogLevel("WARN")
     return session

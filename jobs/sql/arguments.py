@@ -9,6 +9,7 @@ from functools import lru_cache
 from pyspark.sql.types import DataType, NullType, StringType
 from pyspark.sql.udtf import AnalyzeArgument
 
+from jobs.core.python_daemon import drop_archives
 from jobs.index.manifest import Current, Manifest
 
 # A build's name is a folder's: nothing in it leads elsewhere.
@@ -21,7 +22,7 @@ def expect(function: str, **arguments: tuple[AnalyzeArgument, type[DataType]]) -
     Raises:
         ValueError: One differs; all are named.
     """
-    _spare_the_collector()
+    _settle_worker()
     if all(isinstance(argument.dataType, (kind, NullType)) for argument, kind in arguments.values()):
         return
     expected = ", ".join(f"{name} {_named(kind)}" for name, (_, kind) in arguments.items())
@@ -30,9 +31,10 @@ def expect(function: str, **arguments: tuple[AnalyzeArgument, type[DataType]]) -
 
 
 @lru_cache(maxsize=1)
-def _spare_the_collector() -> None:
-    """Keep what is imported by now out of the collection that Spark's workers make after every analysis."""
-    gc.freeze()
+def _settle_worker() -> None:
+    """Make later analyses in this process short; the daemon that Spark forks it from is always its own."""
+    drop_archives()
+    gc.freeze()  # Spark collects garbage after every analysis, and nothing imported by now is garbage
 
 
 def _named(kind: type[DataType]) -> str:

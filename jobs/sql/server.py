@@ -57,7 +57,7 @@ def settings_of(options: Options) -> dict[str, str]:
         "spark.plugins": "org.apache.spark.sql.connect.SparkConnectPlugin",
         "spark.connect.grpc.binding.address": "127.0.0.1",
         "spark.connect.grpc.binding.port": str(options.connect_port),
-        "spark.python.daemon.module": "jobs.sql.worker_daemon",
+        "spark.python.daemon.module": "jobs.sql.python_daemon",
     }
 
 

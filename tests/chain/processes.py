@@ -80,7 +80,7 @@ def python_workers(ancestor: psutil.Process) -> list[psutil.Process]:
             parent = process.parent()
             # One that has only just begun is not missed: Spark makes another.
             is_at_work = process.cpu_times().user > 0.3
-            if is_at_work and parent is not None and _runs(parent, "pyspark.daemon"):
+            if is_at_work and parent is not None and _runs(parent, "python_daemon"):
                 found.append(process)
     return found
 
@@ -105,6 +105,7 @@ class Cluster:
             "spark.driver.memory": "1g",
             "spark.executor.memory": "1g",
             "spark.executorEnv.PYTHONPATH": str(ROOT),
+            "spark.python.daemon.module": "jobs.core.python_daemon",
             "spark.ui.enabled": "false",
             # For tables of a few files on two cores: Spark's and Delta's own defaults mean hundreds of tiny tasks.
             "spark.sql.shuffle.partitions": "2",

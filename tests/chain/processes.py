@@ -79,7 +79,7 @@ def python_workers(ancestor: psutil.Process) -> list[psutil.Process]:
         with suppress(psutil.NoSuchProcess):
             parent = process.parent()
             # One that has only just begun is not missed: Spark makes another.
-            is_at_work = process.cpu_times().user > 0.3
+            is_at_work = process.cpu_times().user > 0.1
             if is_at_work and parent is not None and _runs(parent, "python_daemon"):
                 found.append(process)
     return found

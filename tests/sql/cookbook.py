@@ -1,6 +1,5 @@
 """The questions of docs/sql.md, and a lake that has an answer to each."""
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from jobs.index.builds import mirror_published
 from schemas import (
     DUPLICATE_ITEMS,
     ITEM_EMBEDDINGS,
+    ITEM_IMAGES,
     ITEMS,
     JOB_RUNS,
     QUERY_EMBEDDINGS,
@@ -17,17 +17,18 @@ from schemas import (
     REJECTED_ROWS,
     SIMILAR_QUERIES,
 )
-from scripts.environment import ROOT
+from scripts.cookbook import PAGE, questions
 from tests.builds import put_build, unit
 from tests.lakes import put_promoted_model
+from tests.photos import jpeg
 from tests.sql.test_register import DAY, item, put, run, vector
 
-_PAGE = (ROOT / "docs" / "sql.md").read_text(encoding="utf-8")
 # Builds of tests know the categories c and d.
 STATEMENTS = [
-    statement.replace("'category', 'dress'", "'category', 'c'")
-    for statement in re.findall(r"^```sql\n(.*?);\n```$", _PAGE, re.DOTALL | re.MULTILINE)
+    question.statement.replace("'category', 'dress'", "'category', 'c'")
+    for question in questions(PAGE.read_text(encoding="utf-8"))
 ]
+_COLOURS = ("red", "green", "blue", "white", "black")
 
 
 def put_answers(spark, root: Path, model_folder: Path) -> Lake:
@@ -41,7 +42,9 @@ def put_answers(spark, root: Path, model_folder: Path) -> Lake:
     put_build(lake, spark, "build-old", DAY, "superseded", -vectors, version)
     put_build(lake, spark, "build-new", DAY, "published", vectors, version)
     mirror_published(lake, "build-new")
-    put(lake, spark, ITEMS, *(item(str(n), category="dress") for n in range(40)))
+    put(lake, spark, ITEMS, *(item(str(n), category="dress", photo=f"photo {n % 5}") for n in range(40)))
+    photos = ((f"photo {n}", jpeg(colour), 1, 48, 64, "JPEG", True, None) for n, colour in enumerate(_COLOURS))
+    put(lake, spark, ITEM_IMAGES, *photos)
     rows = (vector(str(n), 0.25, model=version) for n in range(40))
     put(lake, spark, ITEM_EMBEDDINGS, *((*row[:3], vectors[n].tolist(), *row[4:]) for n, row in enumerate(rows)))
     put(lake, spark, QUERY_EMBEDDINGS, ("red dress", version, vectors[0].tolist(), 7, "r"))

@@ -25,9 +25,9 @@ def put(lake, spark, table, *rows):
     lake.append(table, spark.createDataFrame(list(rows), table.schema))
 
 
-def item(item_id, category="dress", *, active=True):
+def item(item_id, category="dress", *, active=True, photo=None):
     content, gone = f"hash {item_id}", None if active else DAY
-    return (item_id, f"item {item_id}", category, 1.0, None, None, None, None, content, active, DAY, gone, DAY)
+    return (item_id, f"item {item_id}", category, 1.0, None, None, None, photo, content, active, DAY, gone, DAY)
 
 
 def vector(item_id, image_weight, *, content_hash=None, model=MODEL, status="ok"):

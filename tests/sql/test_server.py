@@ -9,8 +9,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pyspark
 import pytest
+from PIL import Image
 
 from benchmarks.jdbc import Jdbc, SqlError
 from benchmarks.sql_search import Server
@@ -179,15 +181,38 @@ def test_a_notebook_opens_the_lake_with_one_function(server):
         "print(spark.sql('SELECT count(*) FROM items').first()[0]);"
         "print(len(spark.sql(\"SELECT encode_query('red dress') AS v\").first().v))"
     )
-    told = subprocess.run(
-        [sys.executable, "-c", program, f"sc://127.0.0.1:{server.connect_port}"],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        check=True,
+    assert run_notebook(server, "-c", program, f"sc://127.0.0.1:{server.connect_port}").splitlines() == [
+        "3",
+        "40",
+        "32",
+    ]
+
+
+def test_the_example_draws_weights_and_neighbours(server, tmp_path):
+    run_notebook(server, str(ROOT / "examples" / "photos_and_words.py"), folder=tmp_path)
+    for name in ("photo-weights.png", "neighbours.png"):
+        with Image.open(tmp_path / name) as picture:
+            red, green, blue = np.asarray(picture.convert("RGB"), dtype=int).reshape(-1, 3).T
+            assert ((abs(red - green) > 50) | (abs(green - blue) > 50)).sum() > 100, f"{name} shows nothing"
+
+
+def run_notebook(server, *arguments, folder=ROOT) -> str:
+    """What a Python process of a client prints."""
+    ran = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "MPLBACKEND": "agg",
+            "SPARK_REMOTE": f"sc://127.0.0.1:{server.connect_port}",
+        },
+        check=False,
         capture_output=True,
         text=True,
-    ).stdout.splitlines()
-    assert told == ["3", "40", "32"]
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
 
 
 def test_tables_that_come_later_are_found(lake, spark, connect):

@@ -230,6 +230,19 @@ def test_tables_that_come_later_are_found(lake, spark, connect):
     pytest.fail("the server did not find the table within 90 s")
 
 
+def test_a_statement_ends_at_the_limits_of_time_and_size(lake, jdbc, tmp_path):
+    limited = Server(lake.root, tmp_path, "--query-timeout-s=2", "--max-result-mib=1")
+    limited.wait_until_ready()
+    client = jdbc.connect(limited.url)
+    with pytest.raises(SqlError, match="timed out"):
+        client.ask("SELECT count(*) FROM range(100000) a, range(100000) b WHERE hash(a.id) = hash(b.id) + 1")
+    with pytest.raises(SqlError, match="maxResultSize"):
+        client.ask("SELECT id, uuid() FROM range(1000000)")
+    assert client.ask("SELECT count(*) FROM range(1000000)") == [(1_000_000,)]
+    client.close()
+    assert limited.stop() == 0
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [

@@ -31,7 +31,7 @@ from benchmarks.options import read_options
 from benchmarks.table import markdown_table
 from jobs.core.options import JobOptions
 from schemas.table import sql_literal
-from scripts.environment import ROOT, spark_environment
+from scripts.environment import ROOT
 
 _READY_S = 180
 
@@ -68,12 +68,12 @@ class Server:
         self.port, self.connect_port, self._console = free_port(), free_port(), folder / "console"
         self._console.touch()
         ports = [f"--port={self.port}", f"--connect-port={self.connect_port}"]
-        environment = {**spark_environment(), "MAKE_CONSOLE": str(self._console)}
-        environment.pop("PYSPARK_SUBMIT_ARGS", None)  # of a session that this process may have
+        of_session = ("PYSPARK_SUBMIT_ARGS", "PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON")  # if this process has one
+        environment = {name: value for name, value in os.environ.items() if name not in of_session}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "jobs", "sql", "server", f"--lake={lake}", f"--log-dir={folder}", *ports, *options],
             cwd=ROOT,
-            env=environment,
+            env={**environment, "MAKE_CONSOLE": str(self._console)},
             stderr=subprocess.PIPE,
             text=True,
         )

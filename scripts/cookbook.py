@@ -23,7 +23,7 @@ _BLOCK = re.compile(
     r"^```sql\n(?P<statement>.*?);\n```\n(?:\n```text\n(?P<answer>.*?)```\n)?", re.DOTALL | re.MULTILINE
 )
 # Of the answers as printed, in characters.
-_WIDTH = 120
+_WIDTH = 132
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,8 @@ def open_session(
         return running
     if "PYSPARK_GATEWAY_PORT" not in os.environ:  # not started by spark-submit
         os.environ.setdefault("PYSPARK_SUBMIT_ARGS", _submit_arguments(properties))
+        # What Spark Connect runs functions with where nothing else is named.
+        os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
         # Python processes below the JVM, training's among them, start in folders of their own.
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_CODE), os.environ.get("PYTHONPATH"))))
     SparkContext._ensure_initialized()  # starts the JVM, and with it whatever spark-submit or the properties file set

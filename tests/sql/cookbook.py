@@ -25,7 +25,7 @@ from tests.sql.test_register import DAY, item, put, run, vector
 
 # Builds of tests know the categories c and d.
 STATEMENTS = [
-    question.statement.replace("'category', 'dress'", "'category', 'c'")
+    question.statement.replace("'Apparel > Dress'", "'c'").replace("'handbag'", "'red dress'")
     for question in questions(PAGE.read_text(encoding="utf-8"))
 ]
 _COLOURS = ("red", "green", "blue", "white", "black")

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from types import ModuleType
 
 import catalog_nightly
+import index_rollback
 import make_training
 import model_backfill
 import pytest
@@ -100,6 +101,31 @@ def test_maintenance_is_told_its_day(submissions):
     assert (state, tasks) == ("success", {"operations.maintain": "success", "operations.forget": "success"})
     for job in ("operations/maintain", "operations/forget"):
         assert submissions.arguments_of(job) == ["--date=2026-11-20"]
+
+
+def test_a_rollback_says_who_asked_for_it_and_why(submissions):
+    conf = {"confirm": "roll back", "reason": "shoes; rm -rf under $(dresses)", "until": "2026-11-25"}
+    state, tasks = states_of(index_rollback, run_conf=conf)
+    assert (state, tasks) == ("success", {"index.rollback": "success"})
+    by, *others = submissions.arguments_of("index/rollback")
+    assert by.startswith("--by=")
+    assert len(by) > len("--by=")
+    assert others == ["--reason=shoes; rm -rf under $(dresses)", "--until=2026-11-25"]
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"reason": "because"},
+        {"confirm": "yes", "reason": "because"},
+        {"confirm": "roll back"},
+        {"confirm": "roll back", "reason": ""},
+        {"confirm": "roll back", "reason": "because", "build_id": "../elsewhere"},
+    ],
+)
+def test_a_rollback_without_a_confirmation_or_a_reason_is_refused(submissions, params):
+    with pytest.raises(Exception, match=r"[Pp]aram"):
+        states_of(index_rollback, run_conf=params)
 
 
 def test_a_run_without_a_logical_date_takes_the_date_parameter(submissions):

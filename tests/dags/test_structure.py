@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import catalog_nightly
+import index_rollback
 import make_training
 import model_backfill
 import pytest
@@ -14,7 +15,7 @@ from airflow.sdk import DAG, CronDataIntervalTimetable, CronTriggerTimetable, Tr
 from spark import JOBS, PAUSE, PROMOTED_MODEL, SparkJobOperator
 
 ROOT = Path(__file__).resolve().parents[2]
-ALL_DAGS = [catalog_nightly.dag, make_training.dag, model_backfill.dag, table_maintenance.dag]
+ALL_DAGS = [catalog_nightly.dag, make_training.dag, model_backfill.dag, table_maintenance.dag, index_rollback.dag]
 DAGS = pytest.mark.parametrize("dag", ALL_DAGS, ids=lambda dag: dag.dag_id)
 
 NIGHT = [
@@ -29,6 +30,7 @@ NIGHT = [
 ]
 BACKFILL = ["embedding.backfill", "embedding.queries", "index.build", "index.check", "index.publish"]
 MAINTENANCE = ["operations.maintain", "operations.forget"]
+ROLLBACK = ["index.rollback"]
 TRAINING = [
     "catalog.ingest",
     "query_log.ingest",
@@ -48,14 +50,16 @@ def jobs_of(dag: DAG) -> list[SparkJobOperator]:
 def test_importing_the_dags_imports_neither_spark_nor_torch_nor_the_jobs():
     program = (
         "import sys; sys.path.insert(0, 'dags'); "
-        "import catalog_nightly, make_training, model_backfill, table_maintenance; "
+        "import catalog_nightly, index_rollback, make_training, model_backfill, table_maintenance; "
         "print([name for name in ('pyspark', 'torch', 'delta', 'jobs', 'models', 'schemas') if name in sys.modules])"
     )
     answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert answer.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize(("dag", "expected"), zip(ALL_DAGS, [NIGHT, TRAINING, BACKFILL, MAINTENANCE], strict=True))
+@pytest.mark.parametrize(
+    ("dag", "expected"), zip(ALL_DAGS, [NIGHT, TRAINING, BACKFILL, MAINTENANCE, ROLLBACK], strict=True)
+)
 def test_the_jobs_run_one_after_the_other_in_the_order_of_the_design(dag: DAG, expected: list[str]):
     jobs = jobs_of(dag)
     assert [job.task_id for job in jobs] == expected
@@ -107,6 +111,17 @@ def test_a_pending_takedown_is_asked_after_every_few_hours_and_ends_before_the_n
     assert dag.dagrun_timeout < timedelta(weeks=1)
     others = [job for module in ALL_DAGS for job in jobs_of(module) if job.task_id != "operations.forget"]
     assert {job.pause for job in others} == {PAUSE}
+
+
+def test_a_rollback_is_asked_for_by_a_person_and_never_tried_twice():
+    dag = index_rollback.dag
+    assert (dag.schedule, dag.max_active_runs) == (None, 1)
+    program = "import sys; sys.path.insert(0, 'dags'); import index_rollback as r; print(r.dag.tasks[0].retries)"
+    environment = {"PATH": "/usr/bin:/bin", "AIRFLOW_HOME": os.environ["AIRFLOW_HOME"], "MAKE_TASK_RETRIES": "5"}
+    answer = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, env=environment
+    )
+    assert answer.stdout.splitlines()[-1] == "0"
 
 
 def test_the_report_is_written_whatever_became_of_the_night():

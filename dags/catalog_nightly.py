@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from airflow.sdk import DAG, CronDataIntervalTimetable, TaskGroup, TriggerRule, chain, task
 from airflow.sdk.exceptions import AirflowFailException
-from spark import DATE_PARAM, DEFAULT_ARGS, spark_job
+from spark import DATE_PARAM, DEFAULT_ARGS, ITEM_EMBEDDINGS, PUBLISHED_INDEX, spark_job
 
 with DAG(
     dag_id="catalog_nightly",
@@ -31,13 +31,23 @@ with DAG(
         log = spark_job("query_log", "ingest", doc="Clean the date's query log: `query_events`.")
 
     with TaskGroup("embedding"):
-        items = spark_job("embedding", "items", doc="Embed the items that changed, under the serving model.")
+        items = spark_job(
+            "embedding",
+            "items",
+            doc="Embed the items that changed, under the serving model.",
+            outlets=[ITEM_EMBEDDINGS],
+        )
         queries = spark_job("embedding", "queries", doc="Embed the head queries of the log.")
 
     with TaskGroup("index"):
         build = spark_job("index", "build", doc="Build the sharded FAISS index of all active items.")
         check = spark_job("index", "check", doc="Measure the build's gates: recall, coverage, norms, judged queries.")
-        publish = spark_job("index", "publish", doc="Publish the build if every gate holds and no hold stands.")
+        publish = spark_job(
+            "index",
+            "publish",
+            doc="Publish the build if every gate holds and no hold stands.",
+            outlets=[PUBLISHED_INDEX],
+        )
 
     with TaskGroup("operations"):
         report = spark_job(

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from airflow.sdk import DAG, Param, TaskGroup, chain
-from spark import DATE_PARAM, DATED, DEFAULT_ARGS, PROMOTED_MODEL, spark_job
+from spark import DATE_PARAM, DATED, DEFAULT_ARGS, ITEM_EMBEDDINGS, PROMOTED_MODEL, PUBLISHED_INDEX, spark_job
 
 OF_PROMOTED = (*DATED, "--model-version=promoted")
 
@@ -34,12 +34,19 @@ with DAG(
             "backfill",
             options=(*DATED, "--max-minutes={{ params.slice_minutes }}"),
             doc="Embed all active items under the model; reschedules itself until none is left.",
+            outlets=[ITEM_EMBEDDINGS],
         )
         queries = spark_job("embedding", "queries", options=OF_PROMOTED, doc="Embed the head queries of the log.")
 
     with TaskGroup("index"):
         build = spark_job("index", "build", options=OF_PROMOTED, doc="Build the index of the model's vectors.")
         check = spark_job("index", "check", options=OF_PROMOTED, doc="Measure the build's gates.")
-        publish = spark_job("index", "publish", options=OF_PROMOTED, doc="Publish it if every gate holds.")
+        publish = spark_job(
+            "index",
+            "publish",
+            options=OF_PROMOTED,
+            doc="Publish it if every gate holds.",
+            outlets=[PUBLISHED_INDEX],
+        )
 
     chain(backfill, queries, build, check, publish)

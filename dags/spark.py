@@ -1,13 +1,16 @@
 """One job of `jobs/` as an Airflow task: a spark-submit of its file, and nothing of its code."""
 
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.sdk import Asset, Context, Param
 from airflow.sdk.exceptions import AirflowException, AirflowRescheduleException, AirflowSkipException
+from alerts import tell_failure
 
 # Where the jobs' files lie on the workers; beside dags/ unless they are deployed apart.
 JOBS = Path(os.environ.get("MAKE_JOBS_DIR", Path(__file__).resolve().parents[1] / "jobs"))
@@ -19,8 +22,10 @@ EXIT_AGAIN = 75
 # Between two parts, other runs' tasks have their turn.
 PAUSE = timedelta(seconds=5)
 
-# Updated whenever a model is promoted.
+# Updated whenever a model is promoted, vectors are written, a build is published.
 PROMOTED_MODEL = Asset("make_promoted_model")
+ITEM_EMBEDDINGS = Asset("make_item_embeddings")
+PUBLISHED_INDEX = Asset("make_published_index")
 
 # A run that an asset or a person starts may have no logical date; then it is the day on which it was asked for.
 LOGICAL_DATE = "params.date or (dag_run.logical_date or dag_run.run_after) | ds"
@@ -35,8 +40,18 @@ DATE_PARAM = Param(
 # Names this run in job_runs and in folder names; two DAGs may run for the same date.
 _RUN_ID = "{{ dag.dag_id }}.{{ run_id | replace(':', '') | replace('+0000', 'Z') }}"
 
-# A person who waits at a terminal sets the retries to 0.
-DEFAULT_ARGS = {"retries": int(os.environ.get("MAKE_TASK_RETRIES", "2")), "retry_delay": timedelta(minutes=5)}
+# A person who waits at a terminal sets the retries to 0.  A job that hangs ends before the next night is due.
+DEFAULT_ARGS = {
+    "owner": "make",
+    "retries": int(os.environ.get("MAKE_TASK_RETRIES", "2")),
+    "retry_delay": timedelta(minutes=5),
+    "retry_exponential_backoff": 2.0,
+    "max_retry_delay": timedelta(hours=1),
+    "execution_timeout": timedelta(hours=12),
+}
+
+# The line of a job that failed; what is indented below it says why.
+_FAILED = re.compile(r"\S.* FAILED +\d")
 
 
 class SparkJobOperator(SparkSubmitOperator):
@@ -48,8 +63,9 @@ class SparkJobOperator(SparkSubmitOperator):
     """
 
     def __init__(self, *, pause: timedelta = PAUSE, **arguments) -> None:
-        super().__init__(**arguments)
+        super().__init__(on_failure_callback=tell_failure, **arguments)
         self.pause = pause
+        self._complaint: list[str] = []
 
     def execute(self, context: Context) -> None:
         """Submit the job.  Arguments that render to nothing are left out.
@@ -57,7 +73,7 @@ class SparkJobOperator(SparkSubmitOperator):
         Raises:
             AirflowSkipException: The job ended with `EXIT_SKIPPED`.
             AirflowRescheduleException: It ended with `EXIT_AGAIN`.
-            AirflowException: It ended with any other status but 0.
+            AirflowException: It ended with any other status but 0; the message is what it said last.
         """
         self.application_args = [argument for argument in self.application_args if argument]
         try:
@@ -70,7 +86,21 @@ class SparkJobOperator(SparkSubmitOperator):
                 raise AirflowSkipException("the job found nothing to do; its notes in job_runs say why") from error
             if status == EXIT_AGAIN:
                 raise AirflowRescheduleException(datetime.now(UTC) + self.pause) from error
-            raise
+            raise AirflowException("\n".join(self._complaint) or str(error)) from error
+
+    def _get_hook(self) -> SparkSubmitHook:
+        hook = super()._get_hook()
+        read = hook._process_spark_submit_log
+        hook._process_spark_submit_log = lambda lines: read(self._listened(lines))
+        return hook
+
+    def _listened(self, lines: Iterable[str]) -> Iterator[str]:
+        for line in lines:
+            if _FAILED.match(line):
+                self._complaint = [line.strip()]
+            elif self._complaint and line.startswith("  "):
+                self._complaint.append(line.strip())
+            yield line
 
 
 def spark_job(domain: str, job: str, *, doc: str, options: Sequence[str] = DATED, **arguments) -> SparkJobOperator:

@@ -24,7 +24,11 @@ SPARK_SUBMIT = """#!/bin/sh
 case "$*" in
     *"$SKIPPED_JOB"*) exit 99 ;;
     *"$REPEATED_JOB"*) [ "$(grep -c "$REPEATED_JOB" "$SUBMITTED")" -ge 3 ] || exit 75 ;;
-    *"$FAILED_JOB"*) echo "ValueError: expected a table, got none"; exit 1 ;;
+    *"$FAILED_JOB"*)
+        echo "index check            FAILED        1.0 s   "
+        echo "  recall_at_10 is 0.9100, bound 0.9500"
+        echo "INFO ShutdownHookManager: Shutdown hook called"
+        exit 1 ;;
 esac
 """
 

@@ -1,9 +1,7 @@
 """Whole runs of the DAGs by Airflow itself, with a spark-submit that only writes down how it was called."""
 
-import importlib
 import json
 from datetime import UTC, datetime
-from types import ModuleType
 
 import catalog_nightly
 import index_rollback
@@ -12,14 +10,7 @@ import model_backfill
 import pytest
 import table_maintenance
 
-DATE = datetime(2026, 11, 20, tzinfo=UTC)
-
-
-def states_of(module: ModuleType, **arguments) -> tuple[str, dict[str, str]]:
-    """State of the run, and of each of its tasks."""
-    dag = importlib.reload(module).dag  # a run in this process leaves its parameters in the DAG
-    run = dag.test(**{"logical_date": DATE, **arguments})
-    return run.state, {task.task_id: task.state for task in run.get_task_instances()}
+from tests.dags.runs import states_of
 
 
 def test_a_night_gives_every_job_its_logical_date_and_all_the_same_run_id(submissions):

@@ -12,7 +12,7 @@ import model_backfill
 import pytest
 import table_maintenance
 from airflow.sdk import DAG, CronDataIntervalTimetable, CronTriggerTimetable, TriggerRule
-from spark import JOBS, PAUSE, PROMOTED_MODEL, SparkJobOperator
+from spark import ITEM_EMBEDDINGS, JOBS, PAUSE, PROMOTED_MODEL, PUBLISHED_INDEX, SparkJobOperator
 
 ROOT = Path(__file__).resolve().parents[2]
 ALL_DAGS = [catalog_nightly.dag, make_training.dag, model_backfill.dag, table_maintenance.dag, index_rollback.dag]
@@ -94,8 +94,26 @@ def test_a_promoted_model_and_nothing_else_starts_its_backfill():
     assert make_training.dag.get_task("training.promote").outlets == [PROMOTED_MODEL]
     assert list(model_backfill.dag.timetable.asset_condition.objects) == [PROMOTED_MODEL]
     others = [task for dag in ALL_DAGS for task in dag.tasks if task.task_id != "training.promote"]
-    assert not any(task.outlets for task in others)
+    assert not any(PROMOTED_MODEL in task.outlets for task in others)
     assert model_backfill.dag.max_active_runs == 1
+
+
+def test_whoever_waits_for_vectors_or_builds_hears_of_all_of_them():
+    writers = {
+        asset: [task.task_id for dag in ALL_DAGS for task in dag.tasks if asset in task.outlets]
+        for asset in (ITEM_EMBEDDINGS, PUBLISHED_INDEX)
+    }
+    assert writers == {
+        ITEM_EMBEDDINGS: ["embedding.items", "embedding.backfill"],
+        PUBLISHED_INDEX: ["index.publish", "index.publish", "index.rollback"],
+    }
+
+
+@DAGS
+def test_every_task_has_an_owner_and_an_end(dag: DAG):
+    for task in dag.tasks:
+        assert task.owner == "make"
+        assert task.execution_timeout <= timedelta(hours=12)
 
 
 def test_maintenance_runs_once_a_week_for_the_day_itself():

@@ -2,12 +2,13 @@
 
 Reads:  job_runs, items, item_images, rejected_rows, item_embeddings, embedding_failures, query_embeddings,
         index_builds, models, the published index
-Writes: reports/<run_id>/index.html
+Writes: reports/<run_id>/index.html, and the figures for Prometheus where a file is named
 """
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from markupsafe import Markup
 from pydantic import Field
@@ -20,6 +21,7 @@ from jobs.core.serving import serving_model
 from jobs.index.searcher import Searcher
 from jobs.operations import plots
 from jobs.operations.contact_sheet import Answer, answer_queries, sample_queries
+from jobs.operations.metrics import write_metrics
 from jobs.operations.night import (
     Build,
     CatalogChange,
@@ -54,6 +56,9 @@ class Options(DatedOptions):
 
     sample_queries: int = Field(6, ge=0, le=12, description="Queries on the contact sheet.")
     results_per_query: int = Field(8, ge=1, le=50, description="Results of each of them.")
+    metrics_file: Path | None = Field(
+        None, description="File of this machine for node-exporter's textfile collector; a later night's is left alone."
+    )
 
 
 @dataclass(frozen=True)
@@ -184,6 +189,8 @@ def run(job: JobRun, options: Options) -> None:
         html = render(page)
     with job.stage("write"):
         place = write_page(job.lake, job.run_id, html)
+        if options.metrics_file is not None and not page.catalog.moved_on:
+            write_metrics(page, options.metrics_file)
     job.figure("bytes", len(html.encode("utf-8")))
     job.note(f"{page.verdict.light}: {page.verdict.headline}")
     job.note(f"report: {place}")

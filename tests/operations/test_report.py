@@ -1,11 +1,14 @@
 """The page tells a night to a person, whatever the night was."""
 
+import datetime as dt
+
 from delta.tables import DeltaTable
+from prometheus_client.parser import text_string_to_metric_families
 
 from jobs.index import build as index_build
 from jobs.operations import report
 from jobs.operations.contact_sheet import sample_queries
-from schemas import INDEX_BUILDS, JOB_RUNS, QUERY_EMBEDDINGS
+from schemas import INDEX_BUILDS, ITEMS, JOB_RUNS, QUERY_EMBEDDINGS
 from tests.operations.nights import MODEL, NIGHT, SCRIPT, job_run
 from tests.pages import Tags
 
@@ -14,13 +17,15 @@ def page_of(lake, record) -> str:
     return lake.fs.cat_file(lake.path("reports", record["run_id"], "index.html")).decode()
 
 
-def test_a_night_with_a_published_build_shows_its_items_photos_and_weights(night_lake, run_job):
+def test_a_night_with_a_published_build_shows_its_items_photos_and_weights(night_lake, run_job, tmp_path):
     assert run_job(index_build, date=NIGHT.isoformat())["verdict"] == "succeeded"
     names = {"gate": "'drift'", "figure": "0.004D", "bound": "0.01D", "passed": "true", "blocking": "true"}
     fields = ", ".join(f"{value} AS {name}" for name, value in (names | {"detail": "'largest'"}).items())
     gates = f"array(struct({fields}))"
     night_lake.delta(INDEX_BUILDS).update(set={"status": "'published'", "published_at": "built_at", "gates": gates})
-    record = run_job(report, date=NIGHT.isoformat(), run_id="scheduled__2026-11-02T01:00:00+00:00")
+    metrics = tmp_path / "make.prom"
+    options = {"run_id": "scheduled__2026-11-02T01:00:00+00:00", "metrics_file": metrics}
+    record = run_job(report, date=NIGHT.isoformat(), **options)
     assert record["verdict"] == "succeeded", record["notes"]
     html = page_of(night_lake, record)
     tags = Tags(html)
@@ -38,6 +43,28 @@ def test_a_night_with_a_published_build_shows_its_items_photos_and_weights(night
     assert "a note of the night before" not in html
     assert "&lt;img src=x&gt;" in html
     assert record["figures"]["bytes"] == len(html.encode())
+    found = samples(metrics)
+    assert found["make_night_date_seconds", ()] == dt.datetime(2026, 11, 2, tzinfo=dt.UTC).timestamp()
+    assert found["make_gate_figure", ("drift",)] == 0.004
+    assert found["make_gate_holds", ("true", "drift")] == 1
+    assert sum(found["make_night_light", (light,)] for light in ("green", "amber", "red")) == 1
+    assert found["make_items", ("active",)] == night_lake.read(ITEMS).where("is_active").count()
+
+
+def samples(file) -> dict[tuple[str, tuple[str, ...]], float]:
+    """What Prometheus reads: name and values of labels, by the labels' names, to the figure."""
+    families = text_string_to_metric_families(file.read_text())
+    return {
+        (sample.name, tuple(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def test_an_older_night_leaves_the_figures_of_a_later_one_alone(night_lake, run_job, tmp_path):
+    metrics = tmp_path / "make.prom"
+    run_job(report, date="2026-11-01", metrics_file=metrics)
+    assert not metrics.exists()
 
 
 def test_a_lake_where_nothing_ever_ran_gets_a_page_that_says_so(lake, run_job):

@@ -22,7 +22,7 @@ EXIT_AGAIN = 75
 # Between two parts, other runs' tasks have their turn.
 PAUSE = timedelta(seconds=5)
 
-# Updated whenever a model is promoted, vectors are written, a build is published.
+# Updated when a model was promoted, and when vectors and the published build are up to date, changed or not.
 PROMOTED_MODEL = Asset("make_promoted_model")
 ITEM_EMBEDDINGS = Asset("make_item_embeddings")
 PUBLISHED_INDEX = Asset("make_published_index")

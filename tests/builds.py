@@ -6,13 +6,14 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
-import faiss
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 
+from jobs.index.index_key import IndexKey
 from jobs.index.manifest import Content, Effort, Manifest
+from jobs.index.quantizer import train
 from jobs.index.shard import ShardWriter
 from schemas import INDEX_BUILDS
 
@@ -38,10 +39,7 @@ def write_build(
     """
     fs, root = url_to_fs(folder)
     fs.makedirs(root, exist_ok=True)
-    index = faiss.index_factory(vectors.shape[1], index_key, faiss.METRIC_INNER_PRODUCT)
-    if not index.is_trained:
-        index.train(vectors)
-    trained = faiss.serialize_index(index)
+    trained = train(vectors, IndexKey.parse(index_key))
     entries = []
     for number in range(shards):
         with ShardWriter(folder, number, shards, trained) as writer:

@@ -13,8 +13,8 @@ from jobs.index.index_key import IndexKey
 EXACT_BELOW = 100_000
 # From here on, reading whole vectors list by list is most of a search's time, and short codes are worth training.
 _CODES_FROM = 1_000_000
-# From so many lists on, finding the nearest ones is itself worth an index.
-_GRAPH_QUANTIZER_FROM = 8_192
+# From so many lists on, a lone query would spend milliseconds on comparing itself with every centroid.
+_GRAPH_QUANTIZER_FROM = 65_536
 # Two bits a dimension tell too little of a short vector, and too little to find nearly everything.
 _BITS_FROM_DIMENSION = 64
 _BITS_UP_TO_RECALL = 0.995

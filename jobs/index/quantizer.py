@@ -16,6 +16,7 @@ from jobs.index.builds import INDEXES
 from jobs.index.index_key import IndexKey
 from jobs.index.manifest import BuildIntegrityError, Manifest, Training, verify_file
 from jobs.index.shard import vectors_of
+from jobs.index.shard_index import LEAST_GRAPH_EFFORT, graph_of_centroids
 from schemas import INDEX_BUILDS
 
 TRAINED_FILE = "trained.faiss"
@@ -97,7 +98,7 @@ def keep_or_train(
     else:
         content = np.frombuffer(lake.fs.cat_file(lake.path(INDEXES, earlier.build_id, TRAINED_FILE)), dtype=np.uint8)
         return TrainedIndex(content, f"lists of {earlier.training.build_id} kept", earlier.training)
-    return TrainedIndex(_train(rows, key, dimension=dimension, vectors=vectors), origin)
+    return TrainedIndex(train(_sample(rows, key, vectors), key), origin)
 
 
 def _newest_trained(lake: Lake, key: IndexKey, *, model_version: str, dimension: int) -> Manifest | None:
@@ -115,8 +116,8 @@ def _newest_trained(lake: Lake, key: IndexKey, *, model_version: str, dimension:
     return manifest
 
 
-def _train(rows: DataFrame, key: IndexKey, *, dimension: int, vectors: int) -> np.ndarray:
-    """Train on a sample that the item ids decide, so the same vectors always give the same index."""
+def _sample(rows: DataFrame, key: IndexKey, vectors: int) -> np.ndarray:
+    """(vectors, dimension) float32, chosen by the item ids, so that the same vectors always give the same index."""
     millionths = min(1_000_000, 1 + 1_000_000 * key.training_vectors // vectors)
     sampled = F.pmod(F.xxhash64("item_id", F.lit("train")), F.lit(1_000_000)) < millionths
     sample = vectors_of(rows.where(sampled).orderBy("item_id").select("embedding").toArrow())
@@ -125,6 +126,18 @@ def _train(rows: DataFrame, key: IndexKey, *, dimension: int, vectors: int) -> n
             f"--index-key {key.text} needs {key.lists:,} vectors to train on, there are {len(sample):,}: "
             "name fewer lists, or leave the choice to the job"
         )
-    index = faiss.index_factory(dimension, key.text, faiss.METRIC_INNER_PRODUCT)
+    return sample
+
+
+def train(sample: np.ndarray, key: IndexKey) -> np.ndarray:
+    """An empty trained index, as `faiss.serialize_index` gives it.
+
+    Args:
+        sample: (vectors, dimension) float32, as many vectors as lists at least.
+        key: The kind of index.
+    """
+    index = faiss.index_factory(sample.shape[1], key.text, faiss.METRIC_INNER_PRODUCT)
     index.train(sample)
+    if graph := graph_of_centroids(index):
+        graph.hnsw.efSearch = LEAST_GRAPH_EFFORT  # vectors are added by it; with FAISS' own many miss their list
     return faiss.serialize_index(index)

@@ -11,6 +11,9 @@ import numpy as np
 
 from jobs.index.manifest import Effort
 
+# How many centroids a search of their graph keeps in view: a multiple of the lists that it looks for, and at least.
+_GRAPH_EFFORT_A_LIST, LEAST_GRAPH_EFFORT = 4, 64
+
 
 class Candidates(NamedTuple):
     """What a shard offers to each query, in no order.
@@ -46,6 +49,13 @@ def list_sizes(index: faiss.Index) -> np.ndarray:
     lists = faiss.try_extract_index_ivf(index)
     numbers = range(lists.nlist) if lists is not None else ()
     return np.array([lists.invlists.list_size(number) for number in numbers], dtype=np.int64)
+
+
+def graph_of_centroids(index: faiss.Index) -> faiss.IndexHNSW | None:
+    """What finds the nearest inverted lists of an index, where it is a graph."""
+    lists = faiss.try_extract_index_ivf(index)
+    quantizer = lists and faiss.downcast_index(lists.quantizer)
+    return quantizer if isinstance(quantizer, faiss.IndexHNSW) else None
 
 
 @dataclass(frozen=True)
@@ -101,7 +111,10 @@ class ShardIndex:
         if self.lists is None:
             return None
         if among is None:
-            scores, numbers = self.lists.quantizer.search(queries, min(nprobe, self.lists.nlist))
+            graph = graph_of_centroids(self.lists)
+            kept = max(LEAST_GRAPH_EFFORT, _GRAPH_EFFORT_A_LIST * nprobe)
+            parameters = graph and faiss.SearchParametersHNSW(efSearch=kept)
+            scores, numbers = self.lists.quantizer.search(queries, min(nprobe, self.lists.nlist), params=parameters)
             return NearLists(numbers, scores)
         centroids = self.lists.quantizer.reconstruct_n(0, self.lists.nlist)[among]
         scores, places = faiss.knn(queries, centroids, min(nprobe, len(among)), faiss.METRIC_INNER_PRODUCT)

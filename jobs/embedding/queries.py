@@ -1,6 +1,6 @@
 """Embed the head queries of the log's window, so that analysts can join without Python.
 
-Reads:  query_events, query_embeddings, models
+Reads:  query_events, query_embeddings, models, job_runs
 Writes: query_embeddings
 """
 
@@ -16,9 +16,10 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.core.job import DatedOptions, JobRun, main
+from jobs.core.lake import Lake
 from jobs.core.serving import named_model
 from jobs.embedding.inference import Seconds, embed_batches, open_encoder, threads_per_task
-from schemas import QUERY_EMBEDDINGS, QUERY_EVENTS
+from schemas import JOB_RUNS, QUERY_EMBEDDINGS, QUERY_EVENTS
 
 
 class Options(DatedOptions):
@@ -39,6 +40,14 @@ def head_queries(events: DataFrame, *, date: dt.date, window_days: int, max_quer
     return counted.orderBy(F.desc("impressions"), "query").limit(max_queries)
 
 
+def newest_date(lake: Lake, model_version: str, date: dt.date) -> dt.date:
+    """The last date up to which the head was made under the model, this one included: an older one does not undo it."""
+    runs = lake.read(JOB_RUNS).where("job = 'embedding queries' AND verdict IN ('succeeded', 'unchanged')")
+    of_model = runs.where(F.get_json_object("arguments", "$.model_version") == model_version)
+    (last,) = of_model.agg(F.max("logical_date")).first()
+    return max(filter(None, (date, last)))
+
+
 def embed_queries(batches: Iterator[pd.DataFrame], *, model_uri: str, threads: int) -> Iterator[pd.DataFrame]:
     """The task: query and impressions in, the same with the query's unit-norm vector out."""
     encoder = open_encoder(model_uri, threads)
@@ -55,12 +64,13 @@ def run(job: JobRun, options: Options) -> None:
     """Make the head's vectors exactly the model's slice of the table; only new queries meet the model."""
     lake = job.lake
     model_version = named_model(lake, options.model_version)
+    job.resolve(model_version=model_version)
     of_model = F.col("model_version") == model_version
     known = lake.read(QUERY_EMBEDDINGS).where(of_model).select("query", "embedding", "run_id")
     with job.stage("find_work"):
         head = head_queries(
             lake.read(QUERY_EVENTS),
-            date=options.date,
+            date=newest_date(lake, model_version, options.date),
             window_days=options.window_days,
             max_queries=options.max_queries,
         ).cache()

@@ -42,3 +42,6 @@ def test_the_table_holds_the_head_and_a_second_run_embeds_only_what_is_new(lake,
     assert lake.version(QUERY_EMBEDDINGS) == version
     assert run_job(job, **options | {"max_queries": 3})["rows_out"] == 1
     assert {row["query"] for row in lake.read(QUERY_EMBEDDINGS).collect()} == {"red dress", "blue shirt", "hat"}
+    stands = lake.version(QUERY_EMBEDDINGS)
+    assert run_job(job, **options | {"date": before, "max_queries": 3})["verdict"] == "unchanged"
+    assert lake.version(QUERY_EMBEDDINGS) == stands, "an older date's head took the place of the newer one's"

@@ -1,8 +1,8 @@
 """Frames that are read more than once, or meet larger ones, or are asked side by side."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
@@ -39,12 +39,17 @@ def persisted(rows: DataFrame) -> Iterator[DataFrame]:
         rows.unpersist()
 
 
-@contextmanager
-def few_rows(spark: SparkSession) -> Iterator[None]:
+def few_rows(spark: SparkSession) -> AbstractContextManager[None]:
     """Have Spark start at once on what it is asked in the block, where all frames are of few rows."""
-    before = {name: spark.conf.get(name, None) for name in _FOR_FEW_ROWS}
+    return settings(spark, _FOR_FEW_ROWS)
+
+
+@contextmanager
+def settings(spark: SparkSession, values: Mapping[str, str]) -> Iterator[None]:
+    """The session has these settings while the block runs."""
+    before = {name: spark.conf.get(name, None) for name in values}
     try:
-        for name, value in _FOR_FEW_ROWS.items():
+        for name, value in values.items():
             spark.conf.set(name, value)
         yield
     finally:

@@ -24,7 +24,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import MapType, StructType
 from pyspark.storagelevel import StorageLevel
 
-from jobs.core.frames import persisted
+from jobs.core.frames import persisted, settings
 from schemas import REJECTED_ROWS
 from schemas.table import Table, sql_path
 
@@ -274,14 +274,11 @@ class Lake:
             retention_hours: Files are kept that some version of so many hours needs, and feed files so young.  Readers
                 of such a version, and writers of files that no version has yet, go on undisturbed.
         """
-        check = "spark.databricks.delta.retentionDurationCheck.enabled"
         delta = self.delta(table)
         self._spark.sql(f"REORG TABLE {sql_path(self.table_uri(table))} APPLY (PURGE)")
-        self._spark.conf.set(check, False)  # or Delta allows a week and more only
-        try:
+        # Or Delta allows a week and more only.
+        with settings(self._spark, {"spark.databricks.delta.retentionDurationCheck.enabled": "false"}):
             delta.vacuum(retention_hours)
-        finally:
-            self._spark.conf.unset(check)
 
     def reject(self, rows: DataFrame, *, source: str, logical_date: date) -> int:
         """Record what an ingest refused; a later run for the same source and date replaces it.

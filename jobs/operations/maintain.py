@@ -1,7 +1,8 @@
-"""Let go of what need not be kept: old builds, vectors of models that serve no more and of items long gone, old events.
+"""Let go of what need not be kept: old builds, vectors that serve no more, old events, training sets and reports.
 
 Reads:  items, models, index_builds, job_runs
-Writes: index_builds, models, item_embeddings, embedding_failures, query_embeddings, query_events, indexes/, staging/
+Writes: index_builds, models, item_embeddings, embedding_failures, query_embeddings, query_events, training_sets,
+        indexes/, training_sets/, reports/, staging/
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from jobs.embedding.staging import remove_staged
 from jobs.embedding.vectors import lease_name
 from jobs.index.builds import INDEXES, earlier_builds, kept_builds, mark_removed
 from jobs.index.manifest import CURRENT_FILE
-from jobs.operations.traces import files_below
+from jobs.operations.traces import REPORTS, TRAINING_SETS_FOLDER, files_below
 from schemas import (
     EMBEDDING_FAILURES,
     INDEX_BUILDS,
@@ -32,6 +33,7 @@ from schemas import (
     MODELS,
     QUERY_EMBEDDINGS,
     QUERY_EVENTS,
+    TRAINING_SETS,
 )
 
 OF_A_MODEL = (ITEM_EMBEDDINGS, EMBEDDING_FAILURES, QUERY_EMBEDDINGS)
@@ -40,7 +42,7 @@ _ABANDONED_AFTER = dt.timedelta(days=1)
 
 
 class Options(DatedOptions):
-    """Let go of old builds, of vectors of models that serve no more and of items long gone, and of old events."""
+    """Let go of old builds, vectors that serve no more, old events, old training sets and reports."""
 
     keep_builds: int = Field(7, ge=2, description="How many of the builds that were published are kept to go back to.")
     retire_after_days: int = Field(
@@ -48,6 +50,8 @@ class Options(DatedOptions):
     )
     delisted_days: int = Field(90, ge=0, description="Days that the vectors of a delisted item are kept.")
     query_event_days: int = Field(400, ge=31, description="Days that events of the query log are kept.")
+    keep_training_sets: int = Field(3, ge=1, description="How many training sets are kept, the newest ones.")
+    report_days: int = Field(400, ge=1, description="Days that a page stays under reports/.")
 
 
 def last_uses(lake: Lake) -> dict[str, dt.date]:
@@ -171,8 +175,27 @@ def remove_vectors(job: JobRun, options: Options, in_use: Collection[str]) -> in
     return retired + delisted
 
 
+def remove_training_sets(lake: Lake, keep: int) -> int:
+    """Remove all training sets but the newest, row first; returns how many went."""
+    newest_first = lake.read(TRAINING_SETS).orderBy(F.desc("created_at"), "training_set_id").collect()
+    for row in newest_first[keep:]:
+        lake.delete(TRAINING_SETS, F.col("training_set_id") == row["training_set_id"])
+        folder = lake.path(TRAINING_SETS_FOLDER, row["training_set_id"])
+        if lake.fs.exists(folder):
+            lake.fs.rm(folder, recursive=True)
+    return len(newest_first[keep:])
+
+
+def remove_reports(lake: Lake, written_before: dt.datetime) -> int:
+    """Remove the pages that nobody has written to since then; returns how many went."""
+    pages = [name for name in files_below(lake, REPORTS) if lake.fs.modified(lake.path(name)) < written_before]
+    for folder in {lake.path(*name.split("/")[:2]) for name in pages}:
+        lake.fs.rm(folder, recursive=True)
+    return len(pages)
+
+
 def run(job: JobRun, options: Options) -> None:
-    """Old builds first, because the models of those that stay are in use.  Then vectors, then events."""
+    """Old builds first, because the models of those that stay are in use.  Then vectors, events and folders."""
     lake = job.lake
     with job.stage("builds"):
         in_use, folders = remove_builds(job, options)
@@ -185,8 +208,14 @@ def run(job: JobRun, options: Options) -> None:
         kept_from = options.date - dt.timedelta(days=options.query_event_days)
         events = lake.delete(QUERY_EVENTS, F.col("event_date") < F.lit(kept_from))
     job.figure("query_events", events)
+    with job.stage("folders"):
+        training_sets = remove_training_sets(lake, options.keep_training_sets)
+        midnight = dt.datetime.combine(options.date, dt.time(), dt.UTC)
+        reports = remove_reports(lake, midnight - dt.timedelta(days=options.report_days))
+    job.figure("training_sets", training_sets)
+    job.figure("reports", reports)
     job.count(rows_out=vectors + events)
-    if not folders + vectors + events:
+    if not folders + vectors + events + training_sets + reports:
         job.unchanged()
 
 

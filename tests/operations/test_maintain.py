@@ -22,6 +22,7 @@ from schemas import (
     MODELS,
     QUERY_EMBEDDINGS,
     QUERY_EVENTS,
+    TRAINING_SETS,
 )
 from tests.embedding.products import put_items, vectors
 from tests.operations.nights import build_row, job_run
@@ -84,7 +85,8 @@ def test_a_model_that_nobody_uses_is_retired_and_no_other(lake, run_job, version
     assert record["notes"] == ["forsaken is retired: nothing was embedded or indexed under it since 2026-11-01"]
     for table in (ITEM_EMBEDDINGS, EMBEDDING_FAILURES, QUERY_EMBEDDINGS):
         assert with_rows(lake, table) == set(versions) - {"forsaken"}
-    none = dict.fromkeys(("builds", "abandoned_folders", "rows_of_delisted_items", "query_events"), 0)
+    others = ("builds", "abandoned_folders", "rows_of_delisted_items", "query_events", "training_sets", "reports")
+    none = dict.fromkeys(others, 0)
     assert record["figures"] == {**none, "rows_of_retired_models": 3}
     stages = dict(lake.read(MODELS).select("model_version", "stage").collect())
     assert [version for version, stage in stages.items() if stage == "retired"] == ["forsaken"]
@@ -214,3 +216,29 @@ def test_builds_go_with_their_folders_and_so_does_what_killed_runs_left(lake, sp
     again = run_job(job, date=TODAY, keep_builds=2)
     assert (again["figures"]["builds"], again["figures"]["abandoned_folders"]) == (0, 1)
     assert lake.version(INDEX_BUILDS) == version
+
+
+def test_the_newest_training_sets_stay_and_so_do_young_pages(lake, spark, run_job):
+    def training_set(number: int):
+        at = dt.datetime(2026, 11, number, tzinfo=dt.UTC)
+        return (f"set-{number}", at.date(), f"training_sets/set-{number}", 1, 0, 0, 1, 1, {}, at)
+
+    lake.append(TRAINING_SETS, spark.createDataFrame(map(training_set, (1, 2, 3)), TRAINING_SETS.schema))
+    for number in (1, 2, 3):
+        lake.fs.makedirs(lake.path("training_sets", f"set-{number}"))
+    ages = {"old": 401, "young": 399}
+    for run_id, days in ages.items():
+        page = lake.path("reports", run_id, "index.html")
+        lake.fs.makedirs(page.rpartition("/")[0])
+        lake.fs.pipe_file(page, b"")
+        written = dt.datetime.combine(days_ago(days), dt.time(12), dt.UTC).timestamp()
+        os.utime(page, (written, written))
+    record = run_job(job, date=TODAY, keep_training_sets=2)
+    assert (record["figures"]["training_sets"], record["figures"]["reports"]) == (1, 1)
+    assert {row["training_set_id"] for row in lake.read(TRAINING_SETS).collect()} == {"set-2", "set-3"}
+    left = {
+        folder: {path.rpartition("/")[2] for path in lake.fs.ls(lake.path(folder), detail=False)}
+        for folder in ("training_sets", "reports")
+    }
+    assert left == {"training_sets": {"set-2", "set-3"}, "reports": {"young"}}
+    assert run_job(job, date=TODAY, keep_training_sets=2)["verdict"] == "unchanged"

@@ -8,7 +8,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,9 @@ import psutil
 from pyspark.sql import SparkSession
 
 from jobs.core.console import open_console, progress_bar, quieten_process
+from jobs.core.errors import JobError, JobSkipped
 from jobs.core.lake import Lake
+from jobs.core.lease import held_lease
 from jobs.core.options import AnyOptions, DatedOptions, JobOptions, OptionsError, parse_options
 from jobs.core.session import open_session
 from schemas import JOB_RUNS
@@ -31,14 +33,6 @@ Entered = TypeVar("Entered")
 # in what follows; all went well, and there is more to do.
 EXIT_SKIPPED = 99
 EXIT_AGAIN = 75
-
-
-class JobError(Exception):
-    """The job cannot go on; the message says what was expected, what came, and what to do."""
-
-
-class JobSkipped(Exception):  # noqa: N818 - an outcome, not an error
-    """There is nothing for this job, nor for those after it, to do; the message says why."""
 
 
 class JobRun:
@@ -153,7 +147,8 @@ class JobRun:
             The process's exit status.
         """
         try:
-            run(self, self.options)
+            with self._as_only_try():
+                run(self, self.options)
         except JobSkipped as skipped:
             self._verdict = "skipped"
             self._notes.append(str(skipped))
@@ -170,6 +165,12 @@ class JobRun:
             self._print_line()
         done = 0 if self._is_finished else EXIT_AGAIN
         return {"failed": 1, "skipped": EXIT_SKIPPED}.get(self._verdict, done)
+
+    def _as_only_try(self) -> AbstractContextManager[object]:
+        """Ends an earlier try that an orchestrator has lost and that is still at work.  A run by hand has one try."""
+        if self.options.run_id is None:
+            return nullcontext()
+        return held_lease(self, f"try-{self.name}-{self.run_id}".replace(" ", "-").replace("/", "_"))
 
     def _record(self) -> None:
         row = {

@@ -1,6 +1,6 @@
 """One writer at a time: a lease in the lake, so that a run does not meet another, or the orphan of its own first try.
 
-`leases/<name>/` holds a file a holder, numbered; the highest number holds.  A file is created exclusively, so of two
+A holder's file is `leases/<name>.<number>.json`; the highest number holds.  A file is created exclusively, so of two
 that try at once one wins.  Its holder renews it as long as it lives; a lease that was not renewed is taken over.
 """
 
@@ -14,17 +14,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 from fsspec import AbstractFileSystem
 
-from jobs.core.job import JobError, JobRun
+from jobs.core.errors import JobError
+
+if TYPE_CHECKING:
+    from jobs.core.job import JobRun
 
 # Seconds between two signs of life, and without any until a holder counts as dead.
 _RENEWED_EVERY = 10.0
 _DEAD_AFTER = 60.0
+# Seconds that a process which was killed may take to be gone.
+_GONE_AFTER = 30.0
 # Tries to read a file that is being written.
 _READS = 20
+_DIGITS = 8
+_ANY_NUMBER = "[0-9]" * _DIGITS
+_SPARK_SUBMIT = "org.apache.spark.deploy.SparkSubmit"
 
 
 @dataclass(frozen=True)
@@ -55,12 +64,39 @@ class Holder:
     @property
     def is_gone(self) -> bool:
         """Whether it ran beside this process and does no more."""
-        if (self.host, self.space) != (socket.gethostname(), _process_space()):
+        if not self._is_of_this_machine:
             return False
         try:
-            return abs(psutil.Process(self.process).create_time() - self.started) > 1
+            process = psutil.Process(self.process)
+            return _has_ended(process) or abs(process.create_time() - self.started) > 1
         except psutil.NoSuchProcess:
             return True
+
+    @property
+    def _is_of_this_machine(self) -> bool:
+        return (self.host, self.space) == (socket.gethostname(), _process_space())
+
+    def is_earlier_try_of(self, other: Holder) -> bool:
+        """Whether it ran here for the same job of the same run: whoever started `other` had lost sight of it."""
+        is_same = (self.run_id, self.job) == (other.run_id, other.job)
+        return is_same and self._is_of_this_machine and self.process != other.process
+
+    def kill(self) -> None:
+        """End its process, with the JVM that it has started or was started by and all their workers.
+
+        Raises:
+            psutil.Error: This user may not end them.
+        """
+        process = psutil.Process(self.process)
+        parent = process.parent()
+        root = parent if parent is not None and _SPARK_SUBMIT in parent.cmdline() else process
+        family = [root, *root.children(recursive=True)]
+        for one in family:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+        deadline = time.monotonic() + _GONE_AFTER
+        while not all(map(_has_ended, family)) and time.monotonic() < deadline:
+            time.sleep(0.05)
 
     @property
     def silent_for(self) -> float:
@@ -75,7 +111,7 @@ class Lease:
     """A lease that this process holds."""
 
     def __init__(self, job: JobRun, name: str, number: int, holder: Holder) -> None:
-        self._fs, self._folder = job.lake.fs, job.lake.path("leases", name)
+        self._fs, self._path = job.lake.fs, job.lake.path("leases", name)
         self._name, self._number, self._holder = name, number, holder
 
     def check(self) -> None:
@@ -84,7 +120,7 @@ class Lease:
         Raises:
             JobError: Another run took it, since this one gave no sign of life for too long.
         """
-        number, holder = _newest(self._fs, self._folder)
+        number, holder = _newest(self._fs, self._path)
         if number != self._number:
             raise JobError(
                 f"{self._name}: {holder or 'another run'} has taken over, since this one gave no sign of life for "
@@ -93,15 +129,15 @@ class Lease:
 
     def renew(self) -> None:
         """Give a sign of life, unless the lease was lost."""
-        path = _path(self._folder, self._number)
-        if self._fs.exists(path):
-            self._fs.pipe_file(path, _as_json(replace(self._holder, alive=time.time())))
+        file = _file(self._path, self._number)
+        if self._fs.exists(file):
+            self._fs.pipe_file(file, _as_json(replace(self._holder, alive=time.time())))
 
     def release(self) -> None:
         """Give the lease back."""
-        path = _path(self._folder, self._number)
-        if self._fs.exists(path):
-            self._fs.rm(path)
+        file = _file(self._path, self._number)
+        if self._fs.exists(file):
+            self._fs.rm(file)
 
 
 @contextmanager
@@ -109,7 +145,8 @@ def held_lease(job: JobRun, name: str) -> Iterator[Lease]:
     """Hold the lease of that name while the block runs.
 
     A holder that is known to be gone, or was silent for a minute, is succeeded; one that was silent for a while is
-    waited for until that minute is over.
+    waited for until that minute is over.  One that is this machine's earlier try of the same run is killed: jobs end
+    well after that, and two tries at once would do everything twice.
 
     Raises:
         JobError: Another run holds it and is alive.
@@ -134,10 +171,14 @@ def held_lease(job: JobRun, name: str) -> Iterator[Lease]:
 
 
 def _acquire(job: JobRun, name: str) -> Lease:
-    fs, folder = job.lake.fs, job.lake.path("leases", name)
-    fs.makedirs(folder, exist_ok=True)
+    fs, path = job.lake.fs, job.lake.path("leases", name)
+    fs.makedirs(job.lake.path("leases"), exist_ok=True)
+    mine = Holder.of_this_process(job)
     while True:
-        number, holder = _newest(fs, folder)
+        number, holder = _newest(fs, path)
+        if holder is not None and not holder.is_gone and holder.is_earlier_try_of(mine):
+            with suppress(psutil.Error):
+                holder.kill()
         if holder is not None and not holder.is_gone and holder.silent_for < _DEAD_AFTER:
             if holder.silent_for < 2 * _RENEWED_EVERY:
                 raise JobError(
@@ -146,29 +187,28 @@ def _acquire(job: JobRun, name: str) -> Lease:
                 )
             time.sleep(1)
             continue
-        mine = Holder.of_this_process(job)
         try:
-            with fs.open(_path(folder, number + 1), "xb") as file:
-                file.write(_as_json(mine))
+            with fs.open(_file(path, number + 1), "xb") as file:
+                file.write(_as_json(replace(mine, alive=time.time())))
         except FileExistsError:
             continue
         if holder is not None:
             job.note(f"{name}: {holder} is gone; this run goes on in its place")
-        if fs.exists(_path(folder, number)):
-            fs.rm(_path(folder, number))
+        if fs.exists(_file(path, number)):
+            fs.rm(_file(path, number))
         return Lease(job, name, number + 1, mine)
 
 
-def _newest(fs: AbstractFileSystem, folder: str) -> tuple[int, Holder | None]:
-    """The highest number in the folder and who it stands for; 0 without any, None where nothing can be read of it."""
-    fs.invalidate_cache(folder)
-    numbers = [int(path.rpartition("/")[2].removesuffix(".json")) for path in fs.glob(f"{folder}/*.json")]
+def _newest(fs: AbstractFileSystem, path: str) -> tuple[int, Holder | None]:
+    """The lease's highest number and who it stands for; 0 without any, None where nothing can be read of it."""
+    fs.invalidate_cache(path.rpartition("/")[0])
+    numbers = [int(file.split(".")[-2]) for file in fs.glob(f"{path}.{_ANY_NUMBER}.json")]
     if not numbers:
         return 0, None
     number = max(numbers)
     for _ in range(_READS):
         try:
-            return number, Holder(**json.loads(fs.cat_file(_path(folder, number))))
+            return number, Holder(**json.loads(fs.cat_file(_file(path, number))))
         except FileNotFoundError:  # given back a moment ago
             break
         except ValueError:  # being written, or its writer died over it
@@ -176,13 +216,21 @@ def _newest(fs: AbstractFileSystem, folder: str) -> tuple[int, Holder | None]:
     return number, None
 
 
+def _has_ended(process: psutil.Process) -> bool:
+    """Also where nobody asks what became of it, as in a container without an init process."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def _process_space() -> str:
     space = Path("/proc/self/ns/pid")
     return str(space.readlink()) if space.is_symlink() else ""
 
 
-def _path(folder: str, number: int) -> str:
-    return f"{folder}/{number:08d}.json"
+def _file(path: str, number: int) -> str:
+    return f"{path}.{number:0{_DIGITS}d}.json"
 
 
 def _as_json(holder: Holder) -> bytes:

@@ -62,6 +62,12 @@ class JobProcess:
         self._process.kill()
         self._process.wait()
 
+    def suspend(self) -> None:
+        """Hold the driver and all that it has started where they are."""
+        for process in (self._process, *self._process.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                process.suspend()
+
     def python_workers(self) -> list[psutil.Process]:
         """The Python processes that tasks of this machine compute in: what the daemon has forked."""
         return python_workers(self._process)
@@ -86,16 +92,21 @@ def python_workers(ancestor: psutil.Process) -> list[psutil.Process]:
 
 
 class Cluster:
-    """A standalone Spark cluster of 127.0.0.1: a master and two workers of one core each, in processes of their own."""
+    """A standalone Spark cluster of 127.0.0.1: a master and two workers of one core each, in processes of their own.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    Args:
+        folder: Where its settings, logs and executors' folders go.
+        with_code: Whether executors have the checkout on their path.
+    """
+
+    def __init__(self, folder: Path, *, with_code: bool = True) -> None:
+        self.folder, self._with_code = folder, with_code
         self.conf_dir = folder / "conf"
         self._processes: list[psutil.Popen] = []
 
     def start(self) -> None:
         """Start the master, then its workers."""
-        port = _free_port()
+        port = free_port()
         self.conf_dir.mkdir(parents=True)
         environment = _environment_of_processes()
         settings = {
@@ -104,7 +115,6 @@ class Cluster:
             "spark.driver.bindAddress": "127.0.0.1",
             "spark.driver.memory": "1g",
             "spark.executor.memory": "1g",
-            "spark.executorEnv.PYTHONPATH": str(ROOT),
             "spark.python.daemon.module": "jobs.core.python_daemon",
             "spark.ui.enabled": "false",
             # For tables of a few files on two cores: Spark's and Delta's own defaults mean hundreds of tiny tasks.
@@ -113,21 +123,25 @@ class Cluster:
             "spark.databricks.delta.snapshotPartitions": "1",
             **dict.fromkeys(("spark.driver.extraJavaOptions", "spark.executor.extraJavaOptions"), _COMPILE_FAST),
         }
+        if self._with_code:
+            settings["spark.executorEnv.PYTHONPATH"] = str(ROOT)
+        else:
+            environment.pop("PYTHONPATH")
         lines = "".join(f"{name} {value}\n" for name, value in settings.items())
         (self.conf_dir / "spark-defaults.conf").write_text(lines)
         (self.conf_dir / "log4j2.properties").write_text((ROOT / "conf" / "log4j2.properties").read_text())
         self._start("master.Master", ["--host", "127.0.0.1", "--port", str(port), "--webui-port", "0"], environment)
         for number in range(2):
             where = ["--host", "127.0.0.1", "--webui-port", "0", "--cores", "1", "--memory", "1g"]
-            where += ["--work-dir", str(self._folder / f"worker-{number}"), settings["spark.master"]]
+            where += ["--work-dir", str(self.folder / f"worker-{number}"), settings["spark.master"]]
             self._start("worker.Worker", where, environment)
 
     def _start(self, kind: str, arguments: list[str], environment: dict[str, str]) -> None:
         command = [f"{environment['SPARK_HOME']}/bin/spark-class", f"org.apache.spark.deploy.{kind}", *arguments]
-        with (self._folder / f"{kind}-{len(self._processes)}.log").open("wb") as log:
+        with (self.folder / f"{kind}-{len(self._processes)}.log").open("wb") as log:
             process = psutil.Popen(
                 command,
-                env={**environment, "SPARK_DAEMON_MEMORY": "256m", "MAKE_LOG_DIR": str(self._folder)},
+                env={**environment, "SPARK_DAEMON_MEMORY": "256m", "MAKE_LOG_DIR": str(self.folder)},
                 cwd=ROOT,
                 stdout=log,
                 stderr=log,
@@ -155,9 +169,9 @@ class Cluster:
 
 
 @contextmanager
-def standalone_cluster(folder: Path) -> Iterator[Cluster]:
+def standalone_cluster(folder: Path, *, with_code: bool = True) -> Iterator[Cluster]:
     """A cluster while the block runs."""
-    cluster = Cluster(folder)
+    cluster = Cluster(folder, with_code=with_code)
     try:
         cluster.start()
         yield cluster
@@ -177,7 +191,7 @@ def _runs(process: psutil.Process, name: str) -> bool:
     return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

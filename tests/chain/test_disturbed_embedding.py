@@ -4,6 +4,7 @@
 """
 
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -176,6 +177,19 @@ def test_of_two_runs_at_once_one_wins_and_the_other_stops_and_says_who_is_at_wor
     assert_same(fresh_lake, undisturbed)
     recorded = {row["run_id"]: row["verdict"] for row in fresh_lake.read(JOB_RUNS).collect()}
     assert recorded == {f"run-{'ab'[n]}": "succeeded" if run is winner else "failed" for n, run in enumerate(runs)}
+
+
+@POINTS
+def test_a_try_that_airflow_lost_is_ended_by_the_next_one(fresh_lake, undisturbed, tmp_path, point):
+    command = [*fresh_lake.command(), "--run-id=night"]
+    lost = JobProcess(command, tmp_path / "lost")
+    lost.wait_until(lambda: point(fresh_lake, lost.python_workers))
+    lost.suspend()  # else it might come to its end before the next one has a session
+    again = JobProcess(command, tmp_path / "again")
+    assert again.end() == 0, again.told
+    assert lost.end() == -signal.SIGKILL
+    assert_same(fresh_lake, undisturbed)
+    assert [row["verdict"] for row in fresh_lake.read(JOB_RUNS).collect()] == ["succeeded"]
 
 
 def test_a_night_and_a_backfill_at_once_both_end_and_leave_what_each_leaves_alone(

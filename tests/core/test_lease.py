@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from types import SimpleNamespace
 
+import psutil
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
@@ -29,13 +30,13 @@ def run(tmp_path):
 
 
 def left_by(tmp_path, holder: Holder, number: int = 7) -> None:
-    folder = tmp_path / "leases" / "table"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{number:08d}.json").write_text(json.dumps(vars(holder)))
+    folder = tmp_path / "leases"
+    folder.mkdir(exist_ok=True)
+    (folder / f"table.{number:08d}.json").write_text(json.dumps(vars(holder)))
 
 
 def files(tmp_path) -> list[str]:
-    return sorted(path.name for path in (tmp_path / "leases" / "table").iterdir())
+    return sorted(path.name for path in (tmp_path / "leases").iterdir())
 
 
 def test_a_second_run_stops_with_a_clear_line_and_one_after_it_may_go_on(run, tmp_path):
@@ -60,15 +61,57 @@ def test_a_run_whose_process_is_gone_is_succeeded_at_once(run, tmp_path):
     left_by(tmp_path, orphan)
     heir = run("heir")
     with held_lease(heir, "table"):
-        assert files(tmp_path) == ["00000008.json"]
+        assert files(tmp_path) == ["table.00000008.json"]
     assert heir.notes == [f"table: {orphan} is gone; this run goes on in its place"]
+
+
+@pytest.fixture
+def earlier_try(run, tmp_path):
+    """Starts a program that sleeps, as the holder of the lease; returns the holder and all processes of the program."""
+    started = []
+
+    def start(program: list[str]) -> tuple[Holder, list[psutil.Process]]:
+        process = psutil.Popen(program)
+        started.append(process)
+        deadline = time.monotonic() + 10
+        while not process.children() and "-c" in program:
+            assert time.monotonic() < deadline
+        at_work = process.children()[0] if "-c" in program else process
+        holder = replace(Holder.of_this_process(run("night")), process=at_work.pid, started=at_work.create_time())
+        left_by(tmp_path, holder)
+        return holder, [process, at_work]
+
+    yield start
+    for process in started:
+        process.kill()
+
+
+SLEEP = ["sleep", "600"]
+SUBMITTED = [sys.executable, "-c", f"import subprocess; subprocess.run({SLEEP})", "org.apache.spark.deploy.SparkSubmit"]
+
+
+@pytest.mark.parametrize("program", [SLEEP, SUBMITTED], ids=["alone", "in spark-submit"])
+def test_an_earlier_try_of_the_same_run_that_nobody_watches_any_more_is_ended(run, tmp_path, earlier_try, program):
+    holder, processes = earlier_try(program)
+    again = run("night")
+    with held_lease(again, "table"):
+        assert all(map(leases._has_ended, processes))
+        assert files(tmp_path) == ["table.00000008.json"]
+    assert again.notes == [f"table: {holder} is gone; this run goes on in its place"]
+
+
+def test_another_run_on_this_machine_is_not_ended(run, earlier_try):
+    _, (process, _) = earlier_try(SLEEP)
+    with pytest.raises(JobError, match=r"run night .* is at work"), held_lease(run("by hand"), "table"):
+        pytest.fail("two hold the lease")
+    assert not leases._has_ended(process)
 
 
 def test_a_process_number_that_was_used_again_is_not_the_holder(run, tmp_path):
     holder = Holder.of_this_process(run("orphan"))
     left_by(tmp_path, replace(holder, started=holder.started - 3600))
     with held_lease(run("heir"), "table"):
-        assert files(tmp_path) == ["00000008.json"]
+        assert files(tmp_path) == ["table.00000008.json"]
 
 
 def test_of_another_machine_only_silence_tells_that_it_is_gone(run, tmp_path, monkeypatch):
@@ -86,16 +129,16 @@ def test_of_another_machine_only_silence_tells_that_it_is_gone(run, tmp_path, mo
 def test_a_holder_that_works_renews_and_one_that_was_succeeded_learns_it(run, tmp_path, monkeypatch):
     monkeypatch.setattr(leases, "_RENEWED_EVERY", 0.05)
     with held_lease(run("slow"), "table") as lease:
-        (file,) = (tmp_path / "leases" / "table").iterdir()
+        (file,) = (tmp_path / "leases").iterdir()
         written = json.loads(file.read_text())["alive"]
         deadline = time.monotonic() + 5
-        while leases._newest(LocalFileSystem(), str(file.parent))[1].alive <= written:
+        while leases._newest(LocalFileSystem(), str(file.parent / "table"))[1].alive <= written:
             assert time.monotonic() < deadline
         lease.check()
         left_by(tmp_path, replace(Holder.of_this_process(run("heir")), host="another machine"))
         with pytest.raises(JobError, match=r"table: run heir .* has taken over"):
             lease.check()
-    assert files(tmp_path) == ["00000007.json"]
+    assert files(tmp_path) == ["table.00000007.json"]
 
 
 def test_a_store_that_hiccups_costs_no_lease(run, tmp_path, monkeypatch):
@@ -118,9 +161,9 @@ def test_a_store_that_hiccups_costs_no_lease(run, tmp_path, monkeypatch):
 
 def test_a_file_whose_writer_died_over_it_holds_nothing(run, tmp_path):
     left_by(tmp_path, Holder.of_this_process(run("orphan")))
-    (tmp_path / "leases" / "table" / "00000007.json").write_text("")
+    (tmp_path / "leases" / "table.00000007.json").write_text("")
     with held_lease(run("heir"), "table"):
-        assert files(tmp_path) == ["00000008.json"]
+        assert files(tmp_path) == ["table.00000008.json"]
 
 
 def test_of_many_that_try_at_once_one_wins(run, tmp_path):

@@ -19,6 +19,7 @@ from jobs.core.forgotten import forgotten_ids
 from jobs.core.frames import persisted
 from jobs.core.job import DatedOptions, JobError, JobRun, main
 from jobs.core.lake import Lake
+from jobs.core.options import DailySource
 from jobs.core.sources import SourceError
 from schemas import ITEM_IMAGES, ITEMS, JOB_RUNS, REJECTED_ROWS
 
@@ -29,9 +30,11 @@ REFUSED, FLAGGED = "catalog", "catalog_flags"
 class Options(DatedOptions):
     """Ingest one full snapshot of the catalog. An item that it lacks becomes inactive."""
 
-    catalog: str = Field(description="The snapshot: Parquet, CSV, JSON lines or Delta; a file, a folder or a URI.")
-    images: str | None = Field(
-        None, description="Photos: a Parquet or Delta table of image_uri and content, or a folder of files."
+    catalog: DailySource = Field(
+        description="The snapshot: Parquet, CSV, JSON lines or Delta; a file, a folder or a URI; {date} is the date."
+    )
+    images: DailySource | None = Field(
+        None, description="Photos: a Parquet or Delta table of image_uri and content, or a folder of files; {date} too."
     )
     max_deactivated_share: float = Field(
         0.2, ge=0, le=1, description="Refuse a snapshot that would deactivate a larger share of the active items."

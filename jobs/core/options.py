@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, CliApp, NoDecode, SettingsConfigDict, SettingsError
 
@@ -21,6 +21,14 @@ def _split_at_commas(value: Any) -> Any:
 Element = TypeVar("Element")
 # An option that is given as a,b.
 CommaSeparated = Annotated[list[Element], NoDecode, BeforeValidator(_split_at_commas)]
+
+
+def _at_date(place: str, info: ValidationInfo) -> str:
+    return place.replace("{date}", str(info.data.get("date", "{date}")))
+
+
+# An option that names what comes once a day; {date} in it stands for the job's logical date: /landing/{date}/catalog.
+DailySource = Annotated[str, AfterValidator(_at_date)]
 
 
 class JobOptions(BaseSettings):

@@ -22,6 +22,7 @@ from pyspark.storagelevel import StorageLevel
 
 from jobs.core.forgotten import FORGOTTEN_ITEM, forgotten_ids, forgotten_item
 from jobs.core.job import DatedOptions, JobRun, main
+from jobs.core.options import DailySource
 from jobs.core.sources import MALFORMED, identifier_of, read_source, timestamp_of
 from jobs.query_log.normalize import normalize_query
 from schemas import ITEMS, QUERY_EVENTS, REJECTED_ROWS
@@ -35,7 +36,9 @@ SOURCE = "query_log"
 class Options(DatedOptions):
     """Clean the query log of a date, or of a range of dates, into query_events."""
 
-    query_log: str = Field(description="The log: Parquet, CSV, JSON lines or a Delta table.")
+    query_log: DailySource = Field(
+        description="The log: Parquet, CSV, JSON lines or a Delta table; {date} is the date."
+    )
     start: dt.date | None = Field(None, description="First event date to take; the last one when absent.")
     end: dt.date | None = Field(None, description="Last event date to take; the logical date when absent.")
     robot_events: int = Field(300, ge=1, description="A session with more events than this on one date is a robot.")

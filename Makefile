@@ -1,7 +1,7 @@
 # `make` lists the targets.  Each sets up first what it needs; when nothing has changed that takes no time.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train nightly backfill sql sql-server ablations test test-slow lint format clean
+.PHONY: help setup demo train nightly backfill airflow sql sql-server pack ablations test test-slow lint format clean
 
 SPARK_PYTHON := .venv/bin/python
 AIRFLOW_PYTHON := .venv-airflow/bin/python
@@ -30,6 +30,12 @@ sql: setup ## Open a SQL prompt over the lake (MAKE_LAKE names it), or answer on
 
 sql-server: setup ## Serve SQL on 127.0.0.1 to JDBC tools (port 10000) and Spark Connect (PARAMS="--port ...").
 	@$(SPARK_PYTHON) -m jobs sql server $(PARAMS)
+
+airflow: setup ## Serve Airflow on 127.0.0.1:8080: scheduler and web UI, over your data or the demo's (PARAMS="--port ...").
+	@$(SPARK_PYTHON) -m scripts.airflow_server $(PARAMS)
+
+pack: setup ## Pack the wheel, and an environment that has it and its pins, into dist/ for a cluster (docs/cluster.md).
+	@$(SPARK_PYTHON) -m scripts.pack
 
 ablations: setup ## Train and measure every variant of the model, and write the table in docs/make.md (PARAMS="--minutes 10 ...").
 	@$(SPARK_PYTHON) -m benchmarks.ablations $(PARAMS)

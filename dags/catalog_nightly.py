@@ -4,7 +4,18 @@ from datetime import UTC, datetime
 
 from airflow.sdk import DAG, CronDataIntervalTimetable, TaskGroup, TriggerRule, chain, task
 from airflow.sdk.exceptions import AirflowFailException
-from spark import DATE_PARAM, DEFAULT_ARGS, ITEM_EMBEDDINGS, PUBLISHED_INDEX, spark_job
+from alerts import night_is_late
+from spark import (
+    CATALOG_POOL,
+    DATE_PARAM,
+    DEFAULT_ARGS,
+    GPU_POOL,
+    ITEM_EMBEDDINGS,
+    PUBLISHED_INDEX,
+    PUBLISHED_POOL,
+    QUERY_LOG_POOL,
+    spark_job,
+)
 
 with DAG(
     dag_id="catalog_nightly",
@@ -14,6 +25,7 @@ with DAG(
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
+    deadline=night_is_late(),
     default_args=DEFAULT_ARGS,
     params={"date": DATE_PARAM},
     tags=["make"],
@@ -21,14 +33,20 @@ with DAG(
     A task whose job ends with status 99 (nothing to do: no model was promoted, say) is skipped, and so is what follows.
     The report is written all the same, and a night of which any task failed is a failed run.
     Inputs come from the workers' environment: MAKE_CATALOG, MAKE_IMAGES, MAKE_QUERY_LOG, MAKE_LAKE and, where there
-    are judged queries, MAKE_JUDGED_QUERIES and MAKE_JUDGMENTS.
+    are judged queries, MAKE_JUDGED_QUERIES and MAKE_JUDGMENTS; or from the variable make_settings.
+    Missed nights are caught up in order of their dates: `airflow backfill create --dag-id catalog_nightly`.
     """,
 ) as dag:
     with TaskGroup("catalog"):
-        catalog = spark_job("catalog", "ingest", doc="Take in the catalog's snapshot: `items`, `item_images`.")
+        catalog = spark_job(
+            "catalog",
+            "ingest",
+            doc="Take in the catalog's snapshot: `items`, `item_images`.",
+            pool=CATALOG_POOL,
+        )
 
     with TaskGroup("query_log"):
-        log = spark_job("query_log", "ingest", doc="Clean the date's query log: `query_events`.")
+        log = spark_job("query_log", "ingest", doc="Clean the date's query log: `query_events`.", pool=QUERY_LOG_POOL)
 
     with TaskGroup("embedding"):
         items = spark_job(
@@ -36,6 +54,7 @@ with DAG(
             "items",
             doc="Embed the items that changed, under the serving model.",
             outlets=[ITEM_EMBEDDINGS],
+            pool=GPU_POOL,
         )
         queries = spark_job("embedding", "queries", doc="Embed the head queries of the log.")
 
@@ -47,6 +66,7 @@ with DAG(
             "publish",
             doc="Publish the build if every gate holds and no hold stands.",
             outlets=[PUBLISHED_INDEX],
+            pool=PUBLISHED_POOL,
         )
 
     with TaskGroup("operations"):

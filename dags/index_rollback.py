@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from airflow.sdk import DAG, Param, TaskGroup
-from spark import DEFAULT_ARGS, PUBLISHED_INDEX, optional, spark_job
+from spark import DEFAULT_ARGS, PUBLISHED_INDEX, PUBLISHED_POOL, optional, spark_job
 
 CONFIRMATION = "roll back"
 
@@ -48,4 +48,5 @@ with (
         ),
         doc="Publish an earlier build that proves intact, with a hold in the same commit.",
         outlets=[PUBLISHED_INDEX],
+        pool=PUBLISHED_POOL,
     )

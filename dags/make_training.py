@@ -3,7 +3,18 @@
 from datetime import UTC, datetime
 
 from airflow.sdk import DAG, Param, TaskGroup, TriggerRule, chain
-from spark import DATE_PARAM, DATED, DEFAULT_ARGS, LOGICAL_DATE, PROMOTED_MODEL, optional, spark_job
+from spark import (
+    CATALOG_POOL,
+    DATE_PARAM,
+    DATED,
+    DEFAULT_ARGS,
+    GPU_POOL,
+    LOGICAL_DATE,
+    PROMOTED_MODEL,
+    QUERY_LOG_POOL,
+    optional,
+    spark_job,
+)
 
 WINDOW = (*DATED, f"--start={{{{ macros.ds_add({LOGICAL_DATE}, 1 - params.window_days) }}}}")
 
@@ -33,19 +44,31 @@ with DAG(
     Begins with the ingests of its window, which change nothing where the nights have done them already.
     A candidate that promotion refuses ends the task as skipped and the run as a success: the model before it goes on
     serving, and the report says why.
-    Inputs come from the workers' environment, as for `catalog_nightly`.
+    Inputs come from the workers' environment, or the variable make_settings, as for `catalog_nightly`.
     """,
 ) as dag:
     with TaskGroup("catalog"):
-        catalog = spark_job("catalog", "ingest", doc="Take in the catalog's snapshot: `items`, `item_images`.")
+        catalog = spark_job(
+            "catalog",
+            "ingest",
+            doc="Take in the catalog's snapshot: `items`, `item_images`.",
+            pool=CATALOG_POOL,
+        )
 
     with TaskGroup("query_log"):
-        log = spark_job("query_log", "ingest", options=WINDOW, doc="Clean the window's query log: `query_events`.")
+        log = spark_job(
+            "query_log",
+            "ingest",
+            options=WINDOW,
+            doc="Clean the window's query log: `query_events`.",
+            pool=QUERY_LOG_POOL,
+        )
         pairs = spark_job(
             "query_log",
             "pairs",
             options=(*DATED, "--window-days={{ params.window_days }}"),
             doc="Aggregate the window to `query_item_pairs` and the graph `similar_queries`.",
+            pool=QUERY_LOG_POOL,
         )
 
     with TaskGroup("training"):
@@ -55,6 +78,7 @@ with DAG(
             "train",
             options=(*DATED, *map(optional, ("preset", "epochs", "batch_size", "max_minutes", "train_settings"))),
             doc="Train MAKE; writes a model folder and a candidate in `models`.",
+            pool=GPU_POOL,
         )
         evaluate = spark_job("training", "evaluate", doc="Measure the newest candidate, and the model it has to beat.")
         promote = spark_job(

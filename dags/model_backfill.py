@@ -3,7 +3,17 @@
 from datetime import UTC, datetime
 
 from airflow.sdk import DAG, Param, TaskGroup, chain
-from spark import DATE_PARAM, DATED, DEFAULT_ARGS, ITEM_EMBEDDINGS, PROMOTED_MODEL, PUBLISHED_INDEX, spark_job
+from spark import (
+    DATE_PARAM,
+    DATED,
+    DEFAULT_ARGS,
+    GPU_POOL,
+    ITEM_EMBEDDINGS,
+    PROMOTED_MODEL,
+    PUBLISHED_INDEX,
+    PUBLISHED_POOL,
+    spark_job,
+)
 
 OF_PROMOTED = (*DATED, "--model-version=promoted")
 
@@ -35,6 +45,7 @@ with DAG(
             options=(*DATED, "--max-minutes={{ params.slice_minutes }}"),
             doc="Embed all active items under the model; reschedules itself until none is left.",
             outlets=[ITEM_EMBEDDINGS],
+            pool=GPU_POOL,
         )
         queries = spark_job("embedding", "queries", options=OF_PROMOTED, doc="Embed the head queries of the log.")
 
@@ -47,6 +58,7 @@ with DAG(
             options=OF_PROMOTED,
             doc="Publish it if every gate holds.",
             outlets=[PUBLISHED_INDEX],
+            pool=PUBLISHED_POOL,
         )
 
     chain(backfill, queries, build, check, publish)

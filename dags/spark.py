@@ -8,8 +8,13 @@ from pathlib import Path
 
 from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
-from airflow.sdk import Asset, Context, Param
-from airflow.sdk.exceptions import AirflowException, AirflowRescheduleException, AirflowSkipException
+from airflow.sdk import Asset, Context, Param, Variable
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    AirflowRescheduleException,
+    AirflowSkipException,
+)
 from alerts import tell_failure
 
 # Where the jobs' files lie on the workers; beside dags/ unless they are deployed apart.
@@ -26,6 +31,16 @@ PAUSE = timedelta(seconds=5)
 PROMOTED_MODEL = Asset("make_promoted_model")
 ITEM_EMBEDDINGS = Asset("make_item_embeddings")
 PUBLISHED_INDEX = Asset("make_published_index")
+
+# Whose tasks wait for each other, whichever DAG they are of (conf/airflow/pools.json); vectors of a model have one
+# writer because no DAG has two runs at once, and each writes those of another model.
+CATALOG_POOL = "make_catalog"
+QUERY_LOG_POOL = "make_query_log"
+PUBLISHED_POOL = "make_published"
+GPU_POOL = "make_gpu"
+# A variable: {"MAKE_...": "..."}, settings of the jobs beyond those of the workers' environment, and before them.
+SETTINGS = "make_settings"
+_SETTING = re.compile(r"MAKE_[A-Z_]+")
 
 # A run that an asset or a person starts may have no logical date; then it is the day on which it was asked for.
 LOGICAL_DATE = "params.date or (dag_run.logical_date or dag_run.run_after) | ds"
@@ -52,6 +67,8 @@ DEFAULT_ARGS = {
 
 # The line of a job that failed; what is indented below it says why.
 _FAILED = re.compile(r"\S.* FAILED +\d")
+# What YARN says of a driver in cluster mode.
+_EXITED = re.compile(r"exited with status (\d+)")
 
 
 class SparkJobOperator(SparkSubmitOperator):
@@ -68,28 +85,40 @@ class SparkJobOperator(SparkSubmitOperator):
         self._complaint: list[str] = []
 
     def execute(self, context: Context) -> None:
-        """Submit the job.  Arguments that render to nothing are left out.
+        """Submit the job, with the settings of the variable `SETTINGS`.  Arguments that render to nothing are left out.
 
         Raises:
+            AirflowFailException: The variable is not a JSON object of such settings.
             AirflowSkipException: The job ended with `EXIT_SKIPPED`.
             AirflowRescheduleException: It ended with `EXIT_AGAIN`.
             AirflowException: It ended with any other status but 0; the message is what it said last.
         """
         self.application_args = [argument for argument in self.application_args if argument]
+        self.env_vars = _settings()
         try:
             super().execute(context)
-        except AirflowException as error:
-            # The hook keeps the process, and tells its status only inside a message.
-            process = self._hook._submit_sp
-            status = process.returncode if process is not None else None
+        except (AirflowException, RuntimeError) as error:
+            status = self._status_of_job(error)
             if status == EXIT_SKIPPED:
                 raise AirflowSkipException("the job found nothing to do; its notes in job_runs say why") from error
             if status == EXIT_AGAIN:
                 raise AirflowRescheduleException(datetime.now(UTC) + self.pause) from error
-            raise AirflowException("\n".join(self._complaint) or str(error)) from error
+            if not self._complaint:
+                raise
+            raise AirflowException("\n".join(self._complaint)) from None  # a command line would hide it
+
+    def _status_of_job(self, error: AirflowException) -> int | None:
+        # The hook keeps the process, and tells its status only inside a message.
+        if self._hook._connection["deploy_mode"] == "cluster":  # spark-submit's own status is not the driver's then
+            told = _EXITED.search(str(error))
+            return int(told[1]) if told else None
+        process = self._hook._submit_sp
+        return process.returncode if process is not None else None
 
     def _get_hook(self) -> SparkSubmitHook:
         hook = super()._get_hook()
+        # Then a try that follows a lost one finds the driver that is at work, and waits for it.
+        hook._yarn_track_via_rm_api = hook._is_yarn_cluster_mode
         read = hook._process_spark_submit_log
         hook._process_spark_submit_log = lambda lines: read(self._listened(lines))
         return hook
@@ -101,6 +130,15 @@ class SparkJobOperator(SparkSubmitOperator):
             elif self._complaint and line.startswith("  "):
                 self._complaint.append(line.strip())
             yield line
+
+
+def _settings() -> dict[str, str]:
+    settings = Variable.get(SETTINGS, default={}, deserialize_json=True)
+    if not isinstance(settings, dict) or not all(_SETTING.fullmatch(name) for name in settings):
+        raise AirflowFailException(
+            f'variable {SETTINGS}: expected {{"MAKE_...": "...", ...}}, got {settings}: change it and clear this task'
+        )
+    return {name: str(value) for name, value in settings.items()}
 
 
 def spark_job(domain: str, job: str, *, doc: str, options: Sequence[str] = DATED, **arguments) -> SparkJobOperator:

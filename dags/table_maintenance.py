@@ -1,4 +1,4 @@
-"""Let go of what the lake need not keep: old builds, vectors and events, and what takedowns have left so far."""
+"""Let go of what the lake need not keep, keep its files few, and finish what takedowns have left so far."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -20,9 +20,10 @@ with (
         params={"date": DATE_PARAM},
         tags=["make"],
         doc_md="""
-    How long things are kept is said by the workers' environment: MAKE_KEEP_BUILDS, MAKE_RETIRE_AFTER_DAYS,
-    MAKE_DELISTED_DAYS, MAKE_QUERY_EVENT_DAYS and MAKE_RETENTION_HOURS. While something is being embedded under a
-    model, the task fails and is tried again. Takedowns are begun by hand (`operations forget`); what was too young to
+    How long things are kept is said by the workers' environment or the variable make_settings: MAKE_KEEP_BUILDS,
+    MAKE_RETIRE_AFTER_DAYS, MAKE_DELISTED_DAYS, MAKE_QUERY_EVENT_DAYS, MAKE_KEEP_TRAINING_SETS, MAKE_REPORT_DAYS,
+    MAKE_HISTORY_DAYS and MAKE_RETENTION_HOURS. While something is being embedded under a model, a task fails and is
+    tried again. Takedowns are begun by hand (`operations forget`); what was too young to
     go by then, or published, goes here.
     """,
     ) as dag,
@@ -31,7 +32,10 @@ with (
     maintain = spark_job(
         "operations",
         "maintain",
-        doc="Remove old builds, old models' vectors, delisted items' vectors, and old events.",
+        doc="Remove old builds, old models' vectors, delisted items' vectors, old events, training sets and reports.",
+    )
+    optimize = spark_job(
+        "operations", "optimize", doc="Put small files of tables together, and remove those of old versions."
     )
     forget = spark_job(
         "operations",
@@ -39,4 +43,4 @@ with (
         pause=timedelta(hours=6),
         doc="Finish takedowns that are pending; reschedules itself until nothing is left of their items.",
     )
-    maintain >> forget
+    maintain >> optimize >> forget

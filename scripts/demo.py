@@ -6,8 +6,9 @@ import subprocess
 import time
 from pathlib import Path
 
+from scripts.airflow import AirflowError, end_well
 from scripts.environment import ROOT, SPARK_VENV, spark_environment
-from scripts.run_dag import DagError, end_well, run_dag
+from scripts.run_dag import run_dag
 
 DEMO = ROOT / "demo"
 DATA = DEMO / "data"
@@ -19,13 +20,12 @@ DAYS_OF_LOG = 7
 TRAINING = {"epochs": 10, "batch_size": 128}
 
 
-def inputs(night: dt.date) -> dict[str, str]:
-    """What the jobs of a night are to read and write."""
-    of_night = DATA / night.isoformat()
+def inputs() -> dict[str, str]:
+    """What the jobs of any of its nights are to read and write."""
     return {
-        "MAKE_CATALOG": str(of_night / "catalog"),
-        "MAKE_IMAGES": str(of_night / "images"),
-        "MAKE_QUERY_LOG": str(of_night / "query_log"),
+        "MAKE_CATALOG": str(DATA / "{date}" / "catalog"),
+        "MAKE_IMAGES": str(DATA / "{date}" / "images"),
+        "MAKE_QUERY_LOG": str(DATA / "{date}" / "query_log"),
         "MAKE_JUDGED_QUERIES": str(DATA / "judged_queries.parquet"),
         "MAKE_JUDGMENTS": str(DATA / "judgments.parquet"),
         "MAKE_LAKE": str(LAKE),
@@ -44,10 +44,10 @@ def main() -> None:
 
     _announce(f"make_training: {first}")
     params = {"window_days": DAYS_OF_LOG, **TRAINING}
-    print(run_dag("make_training", first, params=params, inputs=inputs(first)).summary())
+    print(run_dag("make_training", first, params=params, inputs=inputs()).summary())
     for night in NIGHTS:
         _announce(f"catalog_nightly: {night}")
-        print(run_dag("catalog_nightly", night, params={}, inputs=inputs(night)).summary())
+        print(run_dag("catalog_nightly", night, params={}, inputs=inputs()).summary())
 
     _announce("what came of it")
     _run_module("scripts.demo_summary", str(LAKE), str(DATA), str(started))
@@ -61,7 +61,7 @@ def _run_module(module: str, *arguments: str) -> None:
     command: list[str | Path] = [SPARK_VENV / "bin" / "python", "-m", module, *arguments]
     finished = subprocess.run(command, env=spark_environment(), cwd=ROOT, check=False)
     if finished.returncode != 0:
-        raise DagError(f"{module} {' '.join(arguments[:2])} failed; logs/jobs.log says why.")
+        raise AirflowError(f"{module} {' '.join(arguments[:2])} failed; logs/jobs.log says why.")
 
 
 if __name__ == "__main__":

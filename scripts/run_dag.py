@@ -6,33 +6,27 @@ through a pipe, because two programs stand between a job and the terminal.
 
 import argparse
 import contextlib
-import hashlib
 import json
 import os
 import re
 import select
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from scripts.environment import AIRFLOW_VENV, ROOT, log_dir, spark_environment
+from scripts.airflow import AIRFLOW, AirflowError, airflow_environment, end_well, prepare, process_group
+from scripts.environment import ROOT, log_dir
 
-AIRFLOW_HOME = ROOT / ".airflow"
-AIRFLOW = [str(AIRFLOW_VENV / "bin" / "python"), "-m", "airflow"]
+AIRFLOW_HOME = ROOT / ".airflow" / "runs"
 NEEDED_INPUTS = ("MAKE_CATALOG", "MAKE_QUERY_LOG")
 _ERROR_LINE = re.compile(r"(?:^|\] )((?:[\w.]+\.)?\w*(?:Error|Exception): .+?)(?:  +\[airflow|$)", re.MULTILINE)
-
-
-class DagError(Exception):
-    """A DAG could not be run, or a task of it failed; the message says which, why, and where its log lies."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +55,16 @@ def run_dag(
         inputs: `MAKE_*` settings of the jobs, on top of this process's environment.
 
     Raises:
-        DagError: Airflow could not be started, or a task failed.
+        AirflowError: Airflow could not be started, or a task failed.
     """
     log = log_dir() / f"airflow-{dag_id}-{logical_date}.log"
-    environment = {**_airflow_environment(), **(inputs or {})}
-    _migrate_once(environment)
+    environment = {
+        "MAKE_TASK_RETRIES": "0",  # a person is watching, and would wait minutes for the next try
+        **airflow_environment(AIRFLOW_HOME),
+        "MAKE_LATE_AFTER_HOURS": "",  # `dags test` of Airflow 3.3 fails where a DAG has a deadline
+        **(inputs or {}),
+    }
+    prepare(AIRFLOW_HOME, environment)
     start = time.monotonic()
     with log.open("wb") as log_file, _console(environment) as console:
         command = [*AIRFLOW, "dags", "test", dag_id, logical_date.isoformat(), "--conf", json.dumps(dict(params))]
@@ -73,41 +72,8 @@ def run_dag(
             _copy_until_end(console, airflow)
     outcome = Outcome(_tasks_of_last_run(dag_id, logical_date), time.monotonic() - start)
     if airflow.returncode != 0:
-        raise DagError(_explain(dag_id, logical_date, outcome, log))
+        raise AirflowError(_explain(dag_id, logical_date, outcome, log))
     return outcome
-
-
-def _airflow_environment() -> dict[str, str]:
-    """What the jobs need, and an Airflow that knows this checkout only."""
-    defaults = {
-        "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps({"conn_type": "spark", "host": "local[*]"}),
-        "MAKE_TASK_RETRIES": "0",  # a person is watching, and would wait minutes for the next try
-    }
-    environment = spark_environment()
-    return {
-        **defaults,
-        **environment,
-        "PATH": f"{environment['PATH']}{os.pathsep}{AIRFLOW_VENV / 'bin'}",
-        "AIRFLOW_HOME": str(AIRFLOW_HOME),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(log_dir() / "airflow"),
-    }
-
-
-def _migrate_once(environment: Mapping[str, str]) -> None:
-    """Create Airflow's database, or bring it to the installed version."""
-    digest = hashlib.sha256((ROOT / "requirements" / "airflow.txt").read_bytes()).hexdigest()
-    stamp = AIRFLOW_HOME / "migrated"
-    if stamp.is_file() and stamp.read_text() == digest:
-        return
-    AIRFLOW_HOME.mkdir(exist_ok=True)
-    log = log_dir() / "airflow-migrate.log"
-    with log.open("wb") as log_file:
-        migrated = subprocess.run([*AIRFLOW, "db", "migrate"], env=environment, stdout=log_file, stderr=log_file)
-    if migrated.returncode != 0:
-        raise DagError(f"Airflow's database in {AIRFLOW_HOME} could not be made; {log} says why.")
-    stamp.write_text(digest)
 
 
 @contextlib.contextmanager
@@ -126,27 +92,6 @@ def _console(environment: dict[str, str]) -> Iterator[int]:
             yield descriptor
         finally:
             os.close(descriptor)
-
-
-@contextlib.contextmanager
-def process_group(command: list[str], environment: Mapping[str, str], log_file) -> Iterator[subprocess.Popen]:
-    """A process that ends with all its children (JVMs, Python workers) when this block is left early."""
-    process = subprocess.Popen(
-        command, env=environment, cwd=ROOT, stdout=log_file, stderr=log_file, start_new_session=True
-    )
-    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        yield process
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
-            # Airflow itself may take no notice; nothing of it needs to be saved.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=3)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 def _copy_until_end(console: int, process: subprocess.Popen) -> None:
@@ -202,7 +147,7 @@ def _parse_arguments() -> argparse.Namespace:
 def _parse_param(text: str) -> tuple[str, object]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise DagError(f"expected a parameter as name=value, got {text!r}.")
+        raise AirflowError(f"expected a parameter as name=value, got {text!r}.")
     try:
         return name, json.loads(value)
     except json.JSONDecodeError:
@@ -214,19 +159,11 @@ def main() -> None:
     arguments = _parse_arguments()
     missing = [name for name in NEEDED_INPUTS if not os.environ.get(name)]
     if missing:
-        raise DagError(f"{', '.join(missing)} not set: name your data as README.md shows, or try `make demo` first.")
+        raise AirflowError(
+            f"{', '.join(missing)} not set: name your data as README.md shows, or try `make demo` first."
+        )
     outcome = run_dag(arguments.dag, arguments.date, params=dict(map(_parse_param, arguments.params)))
     print(f"{arguments.dag} {arguments.date}: {outcome.summary()}")
-
-
-def end_well(main: Callable[[], None]) -> None:
-    """Call `main` for a person at a terminal: a DAG's failure is one line, not a traceback."""
-    try:
-        main()
-    except DagError as error:
-        sys.exit(str(error))
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 if __name__ == "__main__":

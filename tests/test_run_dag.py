@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from scripts import run_dag
-from scripts.run_dag import DagError, Outcome
+from scripts.airflow import AirflowError, process_group
+from scripts.run_dag import Outcome
 
 ROOT = Path(__file__).resolve().parents[1]
 NIGHT = dt.date(2026, 11, 20)
@@ -56,7 +57,7 @@ def test_what_jobs_say_reaches_the_terminal_and_a_skip_is_counted(jobs: Path, ca
 @pytest.mark.slow
 def test_a_failed_task_is_one_line_with_its_last_error_and_its_log(jobs: Path, tmp_path: Path, capfdbinary):
     (jobs / "query_log" / "ingest.py").write_text("raise ValueError('expected a log, got none')\n")
-    with pytest.raises(DagError) as failure:
+    with pytest.raises(AirflowError) as failure:
         run_night(capfdbinary)
     log = tmp_path / "logs" / f"airflow-catalog_nightly-{NIGHT}.log"
     assert str(failure.value) == (
@@ -84,7 +85,7 @@ def test_leaving_the_launcher_ends_all_that_it_started(tmp_path: Path):
     with (
         (tmp_path / "log").open("wb") as log,
         pytest.raises(KeyboardInterrupt),
-        run_dag.process_group(command, {"PATH": "/usr/bin:/bin"}, log),
+        process_group(command, {"PATH": "/usr/bin:/bin"}, log),
     ):
         while not (marker.exists() and marker.read_text().strip()):
             time.sleep(0.05)

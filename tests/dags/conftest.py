@@ -21,7 +21,9 @@ sys.path.insert(0, str(ROOT / "dags"))
 # A line a call, a tab between arguments.
 SPARK_SUBMIT = """#!/bin/sh
 (IFS='	'; echo "$*") >> "$SUBMITTED"
+echo "$MAKE_KEEP_BUILDS" >> "$SUBMITTED.settings"
 case "$*" in
+    *"--deploy-mode cluster"*) echo "Submitted application application_1700000000000_0001" ;;
     *"$SKIPPED_JOB"*) exit 99 ;;
     *"$REPEATED_JOB"*) [ "$(grep -c "$REPEATED_JOB" "$SUBMITTED")" -ge 3 ] || exit 75 ;;
     *"$FAILED_JOB"*)
@@ -65,9 +67,17 @@ class Submissions:
         of_job = line.partition(f"/{job}.py\t")[2].split("\t")
         return [argument for argument in of_job if not argument.startswith("--run-id=")]
 
+    @property
+    def has_any(self) -> bool:
+        return self._file.exists()
+
     def times(self, job: str) -> int:
         """How often the job ran."""
         return self._file.read_text().count(f"/{job}.py")
+
+    def kept_builds(self) -> set[str]:
+        """What the jobs' environment said of MAKE_KEEP_BUILDS."""
+        return set(self._file.with_suffix(".settings").read_text().splitlines())
 
     def run_ids(self) -> set[str]:
         words = self._file.read_text().split()

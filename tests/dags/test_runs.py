@@ -1,7 +1,9 @@
 """Whole runs of the DAGs by Airflow itself, with a spark-submit that only writes down how it was called."""
 
 import json
+import threading
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import catalog_nightly
 import index_rollback
@@ -25,6 +27,23 @@ def test_a_night_gives_every_job_its_logical_date_and_all_the_same_run_id(submis
     assert ":" not in run_id
 
 
+def test_jobs_have_the_settings_of_the_variable_before_those_of_the_workers(submissions, monkeypatch):
+    monkeypatch.setenv("MAKE_KEEP_BUILDS", "9")
+    assert states_of(table_maintenance)[0] == "success"
+    monkeypatch.setenv("AIRFLOW_VAR_MAKE_SETTINGS", '{"MAKE_KEEP_BUILDS": 3}')
+    assert submissions.kept_builds() == {"9"}
+    assert states_of(table_maintenance)[0] == "success"
+    assert submissions.kept_builds() == {"9", "3"}
+
+
+@pytest.mark.parametrize("settings", ['{"LD_PRELOAD": "x.so"}', '["MAKE_LAKE"]', '{"MAKE_LAKE; rm": ""}'])
+def test_a_variable_that_would_set_anything_else_fails_the_task_before_the_job(submissions, monkeypatch, settings):
+    monkeypatch.setenv("AIRFLOW_VAR_MAKE_SETTINGS", settings)
+    state, tasks = states_of(table_maintenance)
+    assert (state, tasks["operations.maintain"]) == ("failed", "failed")
+    assert not submissions.has_any
+
+
 def test_a_job_that_ends_with_status_99_is_skipped_with_all_after_it_but_the_report(submissions):
     submissions.skip("embedding/items")
     state, tasks = states_of(catalog_nightly)
@@ -33,6 +52,52 @@ def test_a_job_that_ends_with_status_99_is_skipped_with_all_after_it_but_the_rep
     skipped = {"embedding.items", "embedding.queries", "index.build", "index.check", "index.publish", "watch"}
     assert {task for task, state in tasks.items() if state == "skipped"} == skipped
     assert tasks["operations.report"] == "success"
+
+
+@pytest.fixture
+def resource_manager(monkeypatch):
+    """A YARN that has run whatever was submitted to it: `resource_manager("FAILED", "why")` says with what end."""
+    end = {"state": "FINISHED"}
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps({"app": end}).encode()
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    extra = {
+        "deploy-mode": "cluster",
+        "yarn_resourcemanager_webapp_address": f"http://127.0.0.1:{server.server_port}",
+    }
+    yarn = {"conn_type": "spark", "host": "yarn", "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_SPARK_DEFAULT", json.dumps(yarn))
+
+    def ends(final_status: str, diagnostics: str = "") -> None:
+        end.update(finalStatus=final_status, diagnostics=diagnostics)
+
+    yield ends
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_driver_in_yarn_is_waited_for_and_its_status_counts(submissions, resource_manager):
+    resource_manager("SUCCEEDED")
+    state, tasks = states_of(table_maintenance)
+    assert (state, set(tasks.values())) == ("success", {"success"})
+    resource_manager("FAILED", "User application exited with status 99")
+    state, tasks = states_of(model_backfill)
+    assert (state, set(tasks.values())) == ("success", {"skipped"})
+    resource_manager("FAILED", "User application exited with status 1")
+    state, tasks = states_of(model_backfill)
+    assert (state, tasks["embedding.backfill"]) == ("failed", "failed")
 
 
 def test_a_night_with_a_failed_job_is_a_failed_run_that_still_has_its_report(submissions):
@@ -89,8 +154,8 @@ def test_without_a_new_model_a_backfill_publishes_nothing(submissions):
 
 def test_maintenance_is_told_its_day(submissions):
     state, tasks = states_of(table_maintenance)
-    assert (state, tasks) == ("success", {"operations.maintain": "success", "operations.forget": "success"})
-    for job in ("operations/maintain", "operations/forget"):
+    assert (state, set(tasks.values())) == ("success", {"success"})
+    for job in ("operations/maintain", "operations/optimize", "operations/forget"):
         assert submissions.arguments_of(job) == ["--date=2026-11-20"]
 
 

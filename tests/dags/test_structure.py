@@ -1,3 +1,5 @@
+import importlib
+import json
 import os
 import subprocess
 import sys
@@ -11,7 +13,7 @@ import make_training
 import model_backfill
 import pytest
 import table_maintenance
-from airflow.sdk import DAG, CronDataIntervalTimetable, CronTriggerTimetable, TriggerRule
+from airflow.sdk import DAG, CronDataIntervalTimetable, CronTriggerTimetable, DeadlineReference, TriggerRule
 from spark import ITEM_EMBEDDINGS, JOBS, PAUSE, PROMOTED_MODEL, PUBLISHED_INDEX, SparkJobOperator
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,7 +31,7 @@ NIGHT = [
     "operations.report",
 ]
 BACKFILL = ["embedding.backfill", "embedding.queries", "index.build", "index.check", "index.publish"]
-MAINTENANCE = ["operations.maintain", "operations.forget"]
+MAINTENANCE = ["operations.maintain", "operations.optimize", "operations.forget"]
 ROLLBACK = ["index.rollback"]
 TRAINING = [
     "catalog.ingest",
@@ -55,6 +57,65 @@ def test_importing_the_dags_imports_neither_spark_nor_torch_nor_the_jobs():
     )
     answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert answer.stdout.splitlines()[-1] == "[]"
+
+
+def test_parsing_the_dags_reads_their_files_and_touches_nothing_else():
+    program = """
+import sys, time
+import airflow.providers.apache.spark.operators.spark_submit, airflow.sdk, httpx
+airflow.sdk.DAG("warm", schedule=airflow.sdk.CronDataIntervalTimetable("@daily", timezone="UTC"))
+sys.path.insert(0, "dags")
+seen = []
+def look(event, arguments):
+    writes = event == "open" and arguments[1] not in (None, "r", "rb") and "__pycache__" not in str(arguments[0])
+    if writes or event in ("socket.connect", "socket.getaddrinfo", "sqlite3.connect", "subprocess.Popen", "os.system"):
+        seen.append((event, arguments))
+sys.addaudithook(look)
+began = time.process_time()
+import catalog_nightly, index_rollback, make_training, model_backfill, table_maintenance
+print(seen, time.process_time() - began)
+"""
+    answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    seen, _, seconds = answer.stdout.splitlines()[-1].rpartition(" ")
+    assert seen == "[]"
+    assert float(seconds) < 2
+
+
+def test_tasks_that_must_not_meet_share_a_pool_that_the_settings_make():
+    pools = json.loads((ROOT / "conf" / "airflow" / "pools.json").read_text())
+    used = {}
+    for dag in ALL_DAGS:
+        for task in dag.tasks:
+            used.setdefault(task.pool, set()).add(f"{dag.dag_id}.{task.task_id}")
+    used.pop("default_pool")
+    assert used.keys() == pools.keys()
+    assert used["make_catalog"] == {"catalog_nightly.catalog.ingest", "make_training.catalog.ingest"}
+    assert used["make_query_log"] == {
+        "catalog_nightly.query_log.ingest",
+        "make_training.query_log.ingest",
+        "make_training.query_log.pairs",
+    }
+    assert used["make_published"] == {
+        "catalog_nightly.index.publish",
+        "model_backfill.index.publish",
+        "index_rollback.index.rollback",
+    }
+    assert used["make_gpu"] == {
+        "catalog_nightly.embedding.items",
+        "model_backfill.embedding.backfill",
+        "make_training.training.train",
+    }
+    assert {pools[name]["slots"] for name in pools.keys() - {"make_gpu"}} == {1}
+
+
+def test_a_night_is_late_after_the_hours_that_were_named_and_else_never(monkeypatch):
+    assert not catalog_nightly.dag.deadline
+    monkeypatch.setenv("MAKE_LATE_AFTER_HOURS", "4.5")
+    (deadline,) = importlib.reload(catalog_nightly).dag.deadline
+    assert (deadline.interval, deadline.callback.path) == (timedelta(hours=4.5), "alerts.tell_late")
+    assert deadline.reference == DeadlineReference.DAGRUN_QUEUED_AT
+    monkeypatch.undo()
+    importlib.reload(catalog_nightly)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
@@ -117,10 +118,11 @@ class Searcher:
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         parts = self._search_exactly(queries, k, only) if exact else self._search_shards(queries, k, only, effort)
         best = Neighbours(np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64))
-        for start, found in parts:
-            best = _merged(
-                best, Neighbours(found.scores, np.where(found.positions >= 0, found.positions + start, -1)), k
-            )
+        with _threads_for(len(queries)):
+            for start, found in parts:
+                best = _merged(
+                    best, Neighbours(found.scores, np.where(found.positions >= 0, found.positions + start, -1)), k
+                )
         return _filled_up(best, k)
 
     def search_like(
@@ -210,6 +212,17 @@ class Searcher:
     def items(self, columns: Sequence[str]) -> pa.Table:
         """Columns of every row, in the order of rows; `shard.ITEM_COLUMNS` names what there is."""
         return pa.concat_tables(pq.read_table(items, columns=list(columns)) for items in self._items)
+
+
+@contextmanager
+def _threads_for(queries: int) -> Iterator[None]:
+    """No more than queries: FAISS never works on parts of one, and on a busy machine the others are waited for."""
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(max(1, min(before, queries)))
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
 
 
 def _merged(best: Neighbours, more: Neighbours, k: int) -> Neighbours:

@@ -170,6 +170,20 @@ def test_a_search_for_more_than_there_is_ends_with_empty_places(write_build, tmp
     assert (np.sort(found.rows[:, :7], axis=1) == np.arange(7)).all()
 
 
+def test_searches_leave_the_number_of_threads_as_it_was(searcher_of, queries):
+    searcher = searcher_of("IVF16,RaBitQ2,RFlat", 3)
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(3)
+    try:
+        alone = [searcher.search(query[None], 10) for query in queries[:5]]
+        searcher.search(queries[:0], 10)
+        assert faiss.omp_get_max_threads() == 3
+    finally:
+        faiss.omp_set_num_threads(before)
+    together = searcher.search(queries[:5], 10)
+    np.testing.assert_array_equal(np.concatenate([found.rows for found in alone]), together.rows)
+
+
 def test_vectors_are_read_in_the_order_that_is_asked_for(write_build, tmp_path, vectors):
     searcher = Searcher.open(write_build(str(tmp_path), vectors, shards=3))
     rows = np.array([499, 0, 250, 250, 3])

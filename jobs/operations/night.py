@@ -7,7 +7,7 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pyspark.sql import DataFrame, Row, Window
+from pyspark.sql import Column, DataFrame, Row, Window
 from pyspark.sql import functions as F
 
 from jobs.core.plots import HISTOGRAM_BINS, WeightSpread
@@ -156,6 +156,27 @@ class Vectors:
     failures: Mapping[str, int]
 
 
+@dataclass(frozen=True)
+class PastNight:
+    """What one night came to; None is what no run and no check of it has left.
+
+    Args:
+        embedded: Items.
+        refused: Rows that ingests refused.
+        failed: Jobs of which the newest run failed.
+        seconds: Wall seconds of the newest run of each job.
+        recall_at_10, drift: Figures of the gates of its newest build.
+    """
+
+    date: dt.date
+    embedded: int | None
+    refused: int | None
+    failed: int
+    seconds: float
+    recall_at_10: float | None
+    drift: float | None
+
+
 def steps_of_night(job_runs: DataFrame, date: dt.date) -> list[Step]:
     """The newest run of every job of the chain for the date, in the chain's order."""
     newest_first = Window.partitionBy("job").orderBy(F.desc("finished_at"), F.desc("started_at"))
@@ -167,6 +188,34 @@ def steps_of_night(job_runs: DataFrame, date: dt.date) -> list[Step]:
         .collect()
     )
     return sorted((Step(**row.asDict()) for row in rows), key=lambda step: CHAIN.index(step.job))
+
+
+def past_nights(job_runs: DataFrame, index_builds: DataFrame, date: dt.date, *, nights: int) -> list[PastNight]:
+    """The nights of so many dates, the given one the last of them, oldest first; dates without a run are left out."""
+    first = date - dt.timedelta(days=nights - 1)
+    in_time = F.col("logical_date").between(first, date)
+    newest_first = Window.partitionBy("job", "logical_date").orderBy(F.desc("finished_at"), F.desc("started_at"))
+    newest = job_runs.where(in_time & F.col("job").isin(*CHAIN)).withColumn("age", F.row_number().over(newest_first))
+    runs = (
+        newest.where(F.col("age") == 1)
+        .groupBy("logical_date")
+        .agg(
+            F.max(F.when(F.col("job") == "embedding items", F.col("rows_out"))).alias("embedded"),
+            F.sum(F.when(F.col("job").endswith(" ingest"), F.col("rows_rejected"))).alias("refused"),
+            F.count_if(F.col("verdict") == "failed").alias("failed"),
+            F.sum(F.col("finished_at").cast("double") - F.col("started_at").cast("double")).alias("seconds"),
+        )
+    )
+
+    def figure(name: str) -> Column:
+        return F.get(F.filter("gates", lambda gate: gate["gate"] == name), F.lit(0))["figure"]
+
+    checked = index_builds.where(in_time & F.col("gates").isNotNull())
+    figures = checked.groupBy("logical_date").agg(
+        *(F.max_by(figure(name), "built_at").alias(name) for name in ("recall_at_10", "drift"))
+    )
+    rows = runs.join(figures, on="logical_date", how="left").withColumnRenamed("logical_date", "date").orderBy("date")
+    return [PastNight(**row.asDict()) for row in rows.collect()]
 
 
 def catalog_change(items: DataFrame, date: dt.date) -> CatalogChange:

@@ -1,13 +1,16 @@
 """The plots of the night's page that no other page has."""
 
+import datetime as dt
 from collections.abc import Sequence
 
 import numpy as np
 from markupsafe import Markup
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from jobs.core.plots import COLUMN_WIDTH, INK, PAGE_WIDTH, REFUSED, REST, WORK, horizontal, svg, themed
 from jobs.index.gates import CEILINGS
-from jobs.operations.night import Gate, Rejection, Step
+from jobs.operations.night import Gate, PastNight, Rejection, Step
 
 # How far a gate's bar reaches at most, in bounds: one far beyond its bound would flatten all others.
 _FARTHEST = 1.5
@@ -47,6 +50,30 @@ def rejection_bars(rejections: Sequence[Rejection]) -> Markup:
         axes.spines["bottom"].set_visible(False)
         axes.margins(x=0.12)
         return svg(figure, "rejections", "Rejected rows by reason")
+
+
+def night_trends(nights: Sequence[PastNight]) -> Markup:
+    """A small plot a figure over the nights; orange are nights of which a job failed."""
+    days, a_day = [night.date for night in nights], dt.timedelta(days=1)
+    colours = [REFUSED if night.failed else WORK for night in nights]
+    figures = {
+        "items embedded": [night.embedded for night in nights],
+        "rows refused": [night.refused for night in nights],
+        "minutes of work": [night.seconds / 60 for night in nights],
+        "recall@10 of the index": [night.recall_at_10 for night in nights],
+        "drift": [night.drift for night in nights],
+    }
+    with themed():
+        figure = Figure(figsize=(PAGE_WIDTH, 1.9), layout="constrained")
+        for axes, (name, values) in zip(figure.subplots(1, len(figures)), figures.items(), strict=True):
+            axes.scatter(days, [np.nan if value is None else value for value in values], s=14, c=colours)
+            axes.set_title(name, fontsize=9.5, loc="left")
+            axes.set_xlim(days[0] - a_day, days[-1] + a_day)
+            axes.set_xticks([days[0], days[-1]], [f"{day.day} {day:%b}" for day in (days[0], days[-1])])
+            axes.yaxis.set_major_locator(MaxNLocator(3))
+            axes.margins(y=0.2)
+            axes.grid(axis="x", visible=False)
+        return svg(figure, "trends", "Figures of the last nights")
 
 
 def step_timings(steps: Sequence[Step]) -> Markup:

@@ -26,11 +26,13 @@ from jobs.operations.night import (
     Build,
     CatalogChange,
     Gate,
+    PastNight,
     Rejection,
     Step,
     Vectors,
     build_of_night,
     catalog_change,
+    past_nights,
     published_build,
     rejections_of_night,
     steps_of_night,
@@ -49,6 +51,7 @@ from schemas import (
 )
 
 _CATEGORIES = 14  # what a screen shows beside the histogram
+_NIGHTS = 30
 
 
 class Options(DatedOptions):
@@ -78,6 +81,7 @@ class Page:
     published: Build | None
     answers: Sequence[Answer]
     no_answers: str
+    past: Sequence[PastNight]
 
     @property
     def embedded(self) -> int | None:
@@ -111,6 +115,8 @@ class Page:
         drawn = {}
         if self.steps:
             drawn["timings"] = plots.step_timings(self.steps)
+        if len(self.past) > 1:
+            drawn["trends"] = plots.night_trends(self.past)
         if self.rejections:
             drawn["rejections"] = plots.rejection_bars(self.rejections)
         if self.bounded_gates:
@@ -135,6 +141,7 @@ def gather(job: JobRun, options: Options) -> Page:
         build, published = build_of_night(builds, date), published_build(builds)
         catalog = catalog_change(items, date)
         rejections = rejections_of_night(lake.read(REJECTED_ROWS), date)
+        past = past_nights(lake.read(JOB_RUNS), builds, date, nights=_NIGHTS)
     with job.stage("vectors"):
         vectors, no_vectors = None, "The serving model has no vectors yet."
         try:
@@ -164,6 +171,7 @@ def gather(job: JobRun, options: Options) -> Page:
         published=published,
         answers=sheet,
         no_answers=no_answers,
+        past=past,
     )
 
 

@@ -8,14 +8,16 @@ import pytest
 from jobs.core.plots import HISTOGRAM_BINS
 from jobs.operations.night import (
     Gate,
+    PastNight,
     build_of_night,
     catalog_change,
+    past_nights,
     published_build,
     rejections_of_night,
     steps_of_night,
     vectors_of_night,
 )
-from schemas import ITEM_EMBEDDINGS, ITEMS, JOB_RUNS, REJECTED_ROWS
+from schemas import INDEX_BUILDS, ITEM_EMBEDDINGS, ITEMS, JOB_RUNS, REJECTED_ROWS
 from tests.operations.nights import BEFORE, MODEL, NIGHT, build_row, gate, job_run
 
 
@@ -143,3 +145,22 @@ def test_how_much_of_what_its_bound_allows_a_gate_takes_up_is_told_from_the_side
     gate, figure, bound, used
 ):
     assert Gate(gate, figure, bound, True, True, None).used == (used and pytest.approx(used))
+
+
+def test_each_of_the_last_nights_is_told_by_its_newest_runs_and_build(spark):
+    days = [NIGHT - dt.timedelta(days=n) for n in (30, 2, 0)]
+    runs = [
+        job_run("embedding items", date=days[0], counts=(9, 9, 0)),
+        job_run("embedding items", date=days[1], counts=(9, 5, 0), verdict="failed"),
+        job_run("embedding items", date=days[1], counts=(9, 7, 0), minute=5),
+        job_run("catalog ingest", date=days[1], counts=(9, 6, 3)),
+        job_run("query-log ingest", date=days[1], counts=(9, 8, 1), verdict="failed"),
+        job_run("training train", date=days[1]),
+        job_run("index build", date=days[2]),
+    ]
+    builds = [build_row("a", date=days[1], gates=[gate("recall_at_10", 0.97, 0.95), gate("drift", 0.001, 0.01)])]
+    runs, builds = spark.createDataFrame(runs, JOB_RUNS.schema), spark.createDataFrame(builds, INDEX_BUILDS.schema)
+    assert past_nights(runs, builds, NIGHT, nights=30) == [
+        PastNight(days[1], embedded=7, refused=4, failed=1, seconds=30.0, recall_at_10=0.97, drift=0.001),
+        PastNight(days[2], embedded=None, refused=None, failed=0, seconds=10.0, recall_at_10=None, drift=None),
+    ]

@@ -1,5 +1,6 @@
 """Plots are safe to put into the page, and follow its colours."""
 
+import datetime as dt
 import re
 import xml.etree.ElementTree as ElementTree
 
@@ -7,7 +8,7 @@ import pytest
 
 from jobs.core.plots import HISTOGRAM_BINS, WeightSpread, weight_histogram, weight_spreads
 from jobs.operations import plots
-from jobs.operations.night import Gate, Rejection
+from jobs.operations.night import Gate, PastNight, Rejection
 
 HOSTILE = '<script>alert("x")</script> $\\frac{1}$ font-family: Arial'
 PLOTS = [
@@ -16,6 +17,12 @@ PLOTS = [
     ),
     plots.gate_allowances(
         [Gate("coverage", 0.98, 0.99, False, True, HOSTILE), Gate("drift", float("nan"), 0.01, False, False, None)]
+    ),
+    plots.night_trends(
+        [
+            PastNight(dt.date(2026, 11, 1), 12, 3, 0, 60.0, 0.98, None),
+            PastNight(dt.date(2026, 11, 3), None, 0, 1, 90.0, None, float("nan")),
+        ]
     ),
     weight_histogram(range(HISTOGRAM_BINS)),
     weight_spreads([WeightSpread(HOSTILE, 12, 0.1, 0.4, 0.8), WeightSpread("长裙", 9, 0, 0.5, 1)]),

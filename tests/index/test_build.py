@@ -254,7 +254,7 @@ def test_an_index_key_that_loses_vectors_is_refused_before_anything_starts():
         (1_000_000, 128, 0.999, "IVF4096,SQ8,RFlat", 5),
         (1_000_000, 32, 0.98, "IVF4096,SQ8,RFlat", 2),
         (20_000_000, 128, 0.98, "IVF16384,RaBitQ2,RFlat", 86),
-        (200_000_000, 128, 0.98, "IVF65536_HNSW32,RaBitQ2,RFlat", 859),
+        (200_000_000, 128, 0.98, "IVF65536_HNSW32,RaBitQ2,RFlat", 853),
     ],
 )
 def test_larger_catalogs_get_lists_then_codes_and_more_shards(vectors, dimension, recall_target, key, shards):

@@ -34,7 +34,7 @@ with DAG(
     The report is written all the same, and a night of which any task failed is a failed run.
     Inputs come from the workers' environment: MAKE_CATALOG, MAKE_IMAGES, MAKE_QUERY_LOG, MAKE_LAKE and, where there
     are judged queries, MAKE_JUDGED_QUERIES and MAKE_JUDGMENTS; or from the variable make_settings.
-    Missed nights are caught up in order of their dates: `airflow backfill create --dag-id catalog_nightly`.
+    Missed nights are caught up one at a time: `airflow backfill create --max-active-runs 1` (docs/airflow.md).
     """,
 ) as dag:
     with TaskGroup("catalog"):

@@ -40,7 +40,7 @@ PUBLISHED_POOL = "make_published"
 GPU_POOL = "make_gpu"
 # A variable: {"MAKE_...": "..."}, settings of the jobs beyond those of the workers' environment, and before them.
 SETTINGS = "make_settings"
-_SETTING = re.compile(r"MAKE_[A-Z_]+")
+_SETTING = re.compile(r"MAKE_[A-Z0-9_]+")
 
 # A run that an asset or a person starts may have no logical date; then it is the day on which it was asked for.
 LOGICAL_DATE = "params.date or (dag_run.logical_date or dag_run.run_after) | ds"

@@ -177,16 +177,16 @@ class PastNight:
     drift: float | None
 
 
+def _newest_runs(job_runs: DataFrame, in_time: Column) -> DataFrame:
+    """The newest run of every job of the chain for each of the dates."""
+    newest_first = Window.partitionBy("job", "logical_date").orderBy(F.desc("finished_at"), F.desc("started_at"))
+    runs = job_runs.where(in_time & F.col("job").isin(*CHAIN)).withColumn("age", F.row_number().over(newest_first))
+    return runs.where(F.col("age") == 1)
+
+
 def steps_of_night(job_runs: DataFrame, date: dt.date) -> list[Step]:
     """The newest run of every job of the chain for the date, in the chain's order."""
-    newest_first = Window.partitionBy("job").orderBy(F.desc("finished_at"), F.desc("started_at"))
-    rows = (
-        job_runs.where((F.col("logical_date") == F.lit(date)) & F.col("job").isin(*CHAIN))
-        .withColumn("age", F.row_number().over(newest_first))
-        .where(F.col("age") == 1)
-        .select(*Step.__dataclass_fields__)
-        .collect()
-    )
+    rows = _newest_runs(job_runs, F.col("logical_date") == F.lit(date)).select(*Step.__dataclass_fields__).collect()
     return sorted((Step(**row.asDict()) for row in rows), key=lambda step: CHAIN.index(step.job))
 
 
@@ -194,10 +194,8 @@ def past_nights(job_runs: DataFrame, index_builds: DataFrame, date: dt.date, *, 
     """The nights of so many dates, the given one the last of them, oldest first; dates without a run are left out."""
     first = date - dt.timedelta(days=nights - 1)
     in_time = F.col("logical_date").between(first, date)
-    newest_first = Window.partitionBy("job", "logical_date").orderBy(F.desc("finished_at"), F.desc("started_at"))
-    newest = job_runs.where(in_time & F.col("job").isin(*CHAIN)).withColumn("age", F.row_number().over(newest_first))
     runs = (
-        newest.where(F.col("age") == 1)
+        _newest_runs(job_runs, in_time)
         .groupBy("logical_date")
         .agg(
             F.max(F.when(F.col("job") == "embedding items", F.col("rows_out"))).alias("embedded"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 
 from pydantic import Field
+from pyspark.sql import functions as F
 
 from jobs.core.frames import at_once, settings
 from jobs.core.job import DatedOptions, JobRun, main
@@ -58,7 +59,8 @@ def vacuum(lake: Lake, table: Table, days: int) -> int:
     if spark.sql(f"{command} DRY RUN").isEmpty():
         return 0
     spark.sql(command)
-    return int(lake.delta(table).history(1).select("operationMetrics.numDeletedFiles").first()[0])
+    ended = lake.delta(table).history().where("operation = 'VACUUM END'").orderBy(F.desc("version"))
+    return int(ended.select("operationMetrics.numDeletedFiles").first()[0])
 
 
 def run(job: JobRun, options: Options) -> None:

@@ -30,7 +30,7 @@ def test_a_night_gives_every_job_its_logical_date_and_all_the_same_run_id(submis
 def test_jobs_have_the_settings_of_the_variable_before_those_of_the_workers(submissions, monkeypatch):
     monkeypatch.setenv("MAKE_KEEP_BUILDS", "9")
     assert states_of(table_maintenance)[0] == "success"
-    monkeypatch.setenv("AIRFLOW_VAR_MAKE_SETTINGS", '{"MAKE_KEEP_BUILDS": 3}')
+    monkeypatch.setenv("AIRFLOW_VAR_MAKE_SETTINGS", '{"MAKE_KEEP_BUILDS": 3, "MAKE_MIN_RECALL_AT_10": 0.9}')
     assert submissions.kept_builds() == {"9"}
     assert states_of(table_maintenance)[0] == "success"
     assert submissions.kept_builds() == {"9", "3"}

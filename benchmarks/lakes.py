@@ -7,13 +7,17 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pyarrow as pa
+import torch
 from pyspark.sql import Row, SparkSession
 
+from jobs.core.job import JobRun
 from jobs.core.lake import Lake
 from jobs.core.session import open_session
+from models.training.checkpoint import load_model_folder, save_model_folder
 from schemas import JOB_RUNS, MODELS
 from scripts.environment import ROOT, spark_environment
 
@@ -27,6 +31,47 @@ def repeated(catalog: pa.Table, rows: int) -> pa.Table:
         f"{item}-{round_}" if round_ else item for item, round_ in zip(ids, places // catalog.num_rows, strict=True)
     ]
     return taken.set_column(catalog.schema.get_field_index("item_id"), "item_id", pa.array(named))
+
+
+def run_in_session(lake: Lake, module: ModuleType, **options: object) -> Row:
+    """Run a job in the session of this process, against any lake.
+
+    Args:
+        lake: The lake.
+        module: Of `jobs`, the one that has `Options` and `run`.
+        options: Of the job.
+
+    Returns:
+        Its row of `job_runs`, also of a run that failed or was skipped.
+    """
+    domain, name = module.__name__.split(".")[-2:]
+    job = JobRun(f"{domain} {name}".replace("_", "-"), module.Options(lake=lake.root, **options))
+    job.execute(module.run)
+    return lake.read(JOB_RUNS).orderBy("finished_at", ascending=False).first()
+
+
+def put_candidate(lake: Lake, spark: SparkSession, folder: Path) -> str:
+    """Put a model into the lake that finds the opposite of what its first one does, promoted a day after its last one.
+
+    Args:
+        lake: A lake with a promoted model.
+        spark: The session.
+        folder: Where the model is made.
+
+    Returns:
+        Its version.
+    """
+    first, *_, last = 2 * lake.read(MODELS).where("stage = 'promoted'").orderBy("promoted_at").collect()
+    loaded = load_model_folder(lake.local_dir("models", first["model_version"]))
+    with torch.no_grad():
+        loaded.model.item_projection.weight.mul_(-1.5).add_(0.01)
+    promoted_at = last["promoted_at"] + dt.timedelta(days=1)
+    manifest = save_model_folder(folder, loaded.model, loaded.processor, trained_on=promoted_at.date(), card="")
+    version = manifest["model_version"]
+    lake.upload(folder, "models", version)
+    later = first.asDict() | {"model_version": version, "promoted_at": promoted_at}
+    lake.append(MODELS, spark.createDataFrame([later], MODELS.schema))
+    return version
 
 
 class BenchmarkLake:

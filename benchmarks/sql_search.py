@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from pydantic_settings import BaseSettings
 
 from benchmarks.jdbc import Client, Jdbc
 from benchmarks.options import read_options
+from benchmarks.processes import free_port
 from benchmarks.table import markdown_table
 from jobs.core.options import JobOptions
 from schemas.table import sql_literal
@@ -46,13 +46,6 @@ class Options(BaseSettings):
     idle_s: int = Field(300, ge=0, description="Seconds of the pause.")
     many: int = Field(10_000, ge=1, description="Queries of the one statement.")
     one_by_one: int = Field(100, ge=1, description="Of these, so many are also asked one by one.")
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
 
 
 class Server:

@@ -59,7 +59,7 @@ _RUN_ID = "{{ dag.dag_id }}.{{ run_id | replace(':', '') | replace('+0000', 'Z')
 DEFAULT_ARGS = {
     "owner": "make",
     "retries": int(os.environ.get("MAKE_TASK_RETRIES", "2")),
-    "retry_delay": timedelta(minutes=5),
+    "retry_delay": timedelta(minutes=float(os.environ.get("MAKE_RETRY_MINUTES", "5"))),
     "retry_exponential_backoff": 2.0,
     "max_retry_delay": timedelta(hours=1),
     "execution_timeout": timedelta(hours=12),
@@ -154,7 +154,7 @@ def spark_job(domain: str, job: str, *, doc: str, options: Sequence[str] = DATED
     return SparkJobOperator(
         task_id=job,
         application=str(JOBS / domain / f"{job}.py"),
-        application_args=[f"--run-id={_RUN_ID}", *options],
+        application_args=[f"--run-id={_RUN_ID}", "--attempt={{ ti.try_number }}", *options],
         name=f"make {domain} {job}",
         conn_id="spark_default",
         properties_file=os.environ.get("MAKE_SPARK_PROPERTIES"),

@@ -21,10 +21,10 @@ with (
         tags=["make"],
         doc_md="""
     How long things are kept is said by the workers' environment or the variable make_settings: MAKE_KEEP_BUILDS,
-    MAKE_RETIRE_AFTER_DAYS, MAKE_DELISTED_DAYS, MAKE_QUERY_EVENT_DAYS, MAKE_KEEP_TRAINING_SETS, MAKE_REPORT_DAYS,
-    MAKE_HISTORY_DAYS and MAKE_RETENTION_HOURS. While something is being embedded under a model, a task fails and is
-    tried again. Takedowns are begun by hand (`operations forget`); what was too young to
-    go by then, or published, goes here.
+    MAKE_RETIRE_AFTER_DAYS, MAKE_MODEL_DAYS, MAKE_DELISTED_DAYS, MAKE_QUERY_EVENT_DAYS, MAKE_KEEP_TRAINING_SETS,
+    MAKE_REPORT_DAYS, MAKE_HISTORY_DAYS and MAKE_RETENTION_HOURS. While something is being embedded under a model, a
+    task fails and is tried again. Takedowns are begun by hand (`operations forget`); what was too young to go by then,
+    or published, goes here.
     """,
     ) as dag,
     TaskGroup("operations"),
@@ -32,7 +32,7 @@ with (
     maintain = spark_job(
         "operations",
         "maintain",
-        doc="Remove old builds, old models' vectors, delisted items' vectors, old events, training sets and reports.",
+        doc="Remove old builds, models, events, training sets and reports, and vectors of models and items long gone.",
     )
     optimize = spark_job(
         "operations", "optimize", doc="Put small files of tables together, and remove those of old versions."

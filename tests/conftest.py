@@ -41,17 +41,9 @@ def run_job_in(spark):
 
     Returns the job's record as a Row of job_runs; a failed or skipped run returns its record too.
     """
-    from jobs.core.job import JobRun
-    from schemas import JOB_RUNS
+    from benchmarks.lakes import run_in_session
 
-    def execute(lake, module, **options):
-        values = module.Options(lake=lake.root, **options)
-        domain, name = module.__name__.split(".")[-2:]
-        job = JobRun(f"{domain} {name}".replace("_", "-"), values)
-        job.execute(module.run)
-        return lake.read(JOB_RUNS).orderBy("finished_at", ascending=False).first()
-
-    return execute
+    return run_in_session
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from pyspark.sql import SparkSession
 from jobs.core.console import open_console, progress_bar, quieten_process
 from jobs.core.errors import JobError, JobSkipped
 from jobs.core.lake import Lake
-from jobs.core.lease import held_lease
+from jobs.core.lease import TRY, held_lease
 from jobs.core.options import AnyOptions, DatedOptions, JobOptions, OptionsError, parse_options
 from jobs.core.session import open_session
 from schemas import JOB_RUNS
@@ -50,6 +50,7 @@ class JobRun:
         self.console = open_console()
         self.run_id = options.run_id or f"manual-{uuid.uuid4().hex[:12]}"
         self._started = psutil.Process().create_time()
+        self._failed_tasks_before = 0
         self._counts: dict[str, int | None] = {"rows_in": None, "rows_out": None, "rows_rejected": None}
         self._seconds: dict[str, float] = {}
         self._figures: dict[str, float] = {}
@@ -65,6 +66,7 @@ class JobRun:
         jvm_started = session._jvm.java.lang.management.ManagementFactory.getRuntimeMXBean().getStartTime() / 1000
         self._started = min(self._started, jvm_started)
         self._seconds["startup"] = time.time() - self._started
+        self._failed_tasks_before = _failed_tasks(session)
         return session
 
     @cached_property
@@ -170,9 +172,13 @@ class JobRun:
         """Ends an earlier try that an orchestrator has lost and that is still at work.  A run by hand has one try."""
         if self.options.run_id is None:
             return nullcontext()
-        return held_lease(self, f"try-{self.name}-{self.run_id}".replace(" ", "-").replace("/", "_"))
+        return held_lease(self, f"{TRY}{self.name}-{self.run_id}".replace(" ", "-").replace("/", "_"))
 
     def _record(self) -> None:
+        if self.options.attempt > 1:
+            self.figure("attempt", self.options.attempt)
+        if failed_tasks := _failed_tasks(self.spark) - self._failed_tasks_before:
+            self.figure("failed_tasks", failed_tasks)
         row = {
             "run_id": self.run_id,
             "job": self.name,
@@ -234,6 +240,12 @@ def code_revision() -> str | None:
     root = Path(__file__).resolve().parents[2]
     answer = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return answer.stdout.strip() or None
+
+
+def _failed_tasks(spark: SparkSession) -> int:
+    """Spark's tasks that failed, with their executor or alone, be it that others did their work."""
+    executors = spark.sparkContext._jsc.sc().statusStore().executorList(False)  # those that are gone, too
+    return sum(executors.apply(place).failedTasks() for place in range(executors.size()))
 
 
 def _first_line(error: Exception) -> str:

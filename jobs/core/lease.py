@@ -24,6 +24,9 @@ from jobs.core.errors import JobError
 if TYPE_CHECKING:
     from jobs.core.job import JobRun
 
+LEASES = "leases"
+# How the name of a lease begins that stands for an orchestrator's try of a task.
+TRY = "try-"
 # Seconds between two signs of life, and without any until a holder counts as dead.
 _RENEWED_EVERY = 10.0
 _DEAD_AFTER = 60.0
@@ -111,7 +114,7 @@ class Lease:
     """A lease that this process holds."""
 
     def __init__(self, job: JobRun, name: str, number: int, holder: Holder) -> None:
-        self._fs, self._path = job.lake.fs, job.lake.path("leases", name)
+        self._fs, self._path = job.lake.fs, job.lake.path(LEASES, name)
         self._name, self._number, self._holder = name, number, holder
 
     def check(self) -> None:
@@ -171,8 +174,8 @@ def held_lease(job: JobRun, name: str) -> Iterator[Lease]:
 
 
 def _acquire(job: JobRun, name: str) -> Lease:
-    fs, path = job.lake.fs, job.lake.path("leases", name)
-    fs.makedirs(job.lake.path("leases"), exist_ok=True)
+    fs, path = job.lake.fs, job.lake.path(LEASES, name)
+    fs.makedirs(job.lake.path(LEASES), exist_ok=True)
     mine = Holder.of_this_process(job)
     while True:
         number, holder = _newest(fs, path)

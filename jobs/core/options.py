@@ -48,6 +48,7 @@ class JobOptions(BaseSettings):
     lake: str = Field("lake", description="Root of the lake: a folder, or a URI that Hadoop and fsspec both reach.")
     log_dir: Path = Field(Path("logs"), description="Folder for this machine's log files.")
     run_id: str | None = Field(None, description="The orchestrator's run; made up when absent.")
+    attempt: int = Field(1, ge=1, description="Which try of the orchestrator's task this is.")
 
 
 class DatedOptions(JobOptions):

@@ -1,8 +1,8 @@
-"""Let go of what need not be kept: old builds, vectors that serve no more, old events, training sets and reports.
+"""Let go of what need not be kept: old builds, models that serve no more, old events, training sets and reports.
 
 Reads:  items, models, index_builds, job_runs
-Writes: index_builds, models, item_embeddings, embedding_failures, query_embeddings, query_events, training_sets,
-        indexes/, training_sets/, reports/, staging/
+Writes: index_builds, models, item_embeddings, embedding_failures, query_embeddings, query_events, rejected_rows,
+        training_sets, indexes/, models/, training_sets/, reports/, staging/, leases/
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 
 from jobs.core.job import DatedOptions, JobRun, main
 from jobs.core.lake import Lake
-from jobs.core.lease import held_lease
+from jobs.core.lease import LEASES, TRY, held_lease
 from jobs.core.serving import newest_promoted_model
 from jobs.embedding.staging import remove_staged
 from jobs.embedding.vectors import lease_name
@@ -33,6 +33,7 @@ from schemas import (
     MODELS,
     QUERY_EMBEDDINGS,
     QUERY_EVENTS,
+    REJECTED_ROWS,
     TRAINING_SETS,
 )
 
@@ -42,14 +43,17 @@ _ABANDONED_AFTER = dt.timedelta(days=1)
 
 
 class Options(DatedOptions):
-    """Let go of old builds, vectors that serve no more, old events, old training sets and reports."""
+    """Let go of old builds, models that serve no more, old events, old training sets and reports."""
 
     keep_builds: int = Field(7, ge=2, description="How many of the builds that were published are kept to go back to.")
     retire_after_days: int = Field(
         30, ge=1, description="Days without a night or a build under it, after which a model's vectors go."
     )
+    model_days: int = Field(400, ge=31, description="Days that the folder of a model in no use is kept.")
     delisted_days: int = Field(90, ge=0, description="Days that the vectors of a delisted item are kept.")
-    query_event_days: int = Field(400, ge=31, description="Days that events of the query log are kept.")
+    query_event_days: int = Field(
+        400, ge=31, description="Days that events of the query log, and rows that ingests refused, are kept."
+    )
     keep_training_sets: int = Field(3, ge=1, description="How many training sets are kept, the newest ones.")
     report_days: int = Field(400, ge=1, description="Days that a page stays under reports/.")
 
@@ -175,6 +179,33 @@ def remove_vectors(job: JobRun, options: Options, in_use: Collection[str]) -> in
     return retired + delisted
 
 
+def remove_models(job: JobRun, options: Options, in_use: Collection[str]) -> int:
+    """Remove the folders of models that were made and last used long ago; their rows stay, retired.
+
+    Returns:
+        How many went.
+    """
+    lake, uses = job.lake, last_uses(job.lake)
+    unused_since = options.date - dt.timedelta(days=options.model_days)
+    unused = {version for version, last_use in uses.items() if last_use < unused_since} - set(in_use)
+    gone = sorted(version for version in unused if lake.fs.exists(lake.path("models", version)))
+    if gone:
+        never_used = F.col("model_version").isin(gone) & (F.col("stage") != "retired")
+        lake.delta(MODELS).update(never_used, {"stage": F.lit("retired")})
+        for version in gone:
+            lake.fs.rm(lake.path("models", version), recursive=True)
+        job.note(f"folders of models that were not used since {unused_since} went: {', '.join(gone)}")
+    job.figure("models", len(gone))
+    return len(gone)
+
+
+def remove_tries(lake: Lake) -> None:
+    """Remove the leases of tries that ended without giving theirs back, and that nobody repeated."""
+    for name in files_below(lake, LEASES):
+        if name.startswith(f"{LEASES}/{TRY}") and _is_abandoned(lake, [name]):
+            lake.fs.rm(lake.path(name))
+
+
 def remove_training_sets(lake: Lake, keep: int) -> int:
     """Remove all training sets but the newest, row first; returns how many went."""
     newest_first = lake.read(TRAINING_SETS).orderBy(F.desc("created_at"), "training_set_id").collect()
@@ -205,17 +236,21 @@ def run(job: JobRun, options: Options) -> None:
     with job.stage("vectors"):
         vectors = remove_vectors(job, options, in_use)
     with job.stage("events"):
-        kept_from = options.date - dt.timedelta(days=options.query_event_days)
-        events = lake.delete(QUERY_EVENTS, F.col("event_date") < F.lit(kept_from))
+        kept_from = F.lit(options.date - dt.timedelta(days=options.query_event_days))
+        events = lake.delete(QUERY_EVENTS, F.col("event_date") < kept_from)
+        refused = lake.delete(REJECTED_ROWS, F.col("logical_date") < kept_from)
     job.figure("query_events", events)
+    job.figure("rejected_rows", refused)
     with job.stage("folders"):
+        models = remove_models(job, options, in_use)
+        remove_tries(lake)
         training_sets = remove_training_sets(lake, options.keep_training_sets)
         midnight = dt.datetime.combine(options.date, dt.time(), dt.UTC)
         reports = remove_reports(lake, midnight - dt.timedelta(days=options.report_days))
     job.figure("training_sets", training_sets)
     job.figure("reports", reports)
-    job.count(rows_out=vectors + events)
-    if not folders + vectors + events + training_sets + reports:
+    job.count(rows_out=vectors + events + refused)
+    if not folders + vectors + events + refused + models + training_sets + reports:
         job.unchanged()
 
 

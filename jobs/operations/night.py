@@ -4,7 +4,7 @@ Every function takes DataFrames and a date and returns plain values; none touche
 """
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame, Row, Window
@@ -64,6 +64,16 @@ class Step:
         if self.rows_in is None or self.rows_out is None or self.rows_rejected is None:
             return None
         return self.rows_in - self.rows_out - self.rows_rejected
+
+
+@dataclass(frozen=True)
+class Setback:
+    """Something that went wrong on the way; `said` is what the run left of it."""
+
+    job: str
+    run_id: str
+    finished_at: dt.datetime
+    said: str
 
 
 @dataclass(frozen=True)
@@ -188,6 +198,28 @@ def steps_of_night(job_runs: DataFrame, date: dt.date) -> list[Step]:
     """The newest run of every job of the chain for the date, in the chain's order."""
     rows = _newest_runs(job_runs, F.col("logical_date") == F.lit(date)).select(*Step.__dataclass_fields__).collect()
     return sorted((Step(**row.asDict()) for row in rows), key=lambda step: CHAIN.index(step.job))
+
+
+def setbacks_of_night(job_runs: DataFrame, date: dt.date) -> list[Setback]:
+    """What went wrong for the date and was overcome, or failed beside the chain, in the order in which it ended.
+
+    That is: runs that failed and are not their job's newest one, runs that were not their task's first try, and runs
+    of which Spark had to do tasks again.
+    """
+    of_chain = job_runs.where((F.col("logical_date") == F.lit(date)) & F.col("job").isin(*CHAIN))
+    newest_first = Window.partitionBy("job").orderBy(F.desc("finished_at"), F.desc("started_at"))
+    runs = of_chain.withColumn("age", F.row_number().over(newest_first)).orderBy("finished_at").collect()
+    return [Setback(run["job"], run["run_id"], run["finished_at"], said) for run in runs for said in _setbacks(run)]
+
+
+def _setbacks(run: Row) -> Iterator[str]:
+    if run["verdict"] == "failed" and run["age"] > 1:
+        yield f"failed: {run['notes'][-1]}"
+    if attempt := run["figures"].get("attempt"):
+        yield f"was try {attempt:.0f} of its task"
+    failed_tasks = run["figures"].get("failed_tasks")
+    if failed_tasks and run["verdict"] != "failed":
+        yield f"tasks that failed, alone or with their executor, and were done again: {failed_tasks:.0f}"
 
 
 def past_nights(job_runs: DataFrame, index_builds: DataFrame, date: dt.date, *, nights: int) -> list[PastNight]:

@@ -28,6 +28,7 @@ from jobs.operations.night import (
     Gate,
     PastNight,
     Rejection,
+    Setback,
     Step,
     Vectors,
     build_of_night,
@@ -35,6 +36,7 @@ from jobs.operations.night import (
     past_nights,
     published_build,
     rejections_of_night,
+    setbacks_of_night,
     steps_of_night,
     vectors_of_night,
 )
@@ -73,6 +75,7 @@ class Page:
     lake: str
     verdict: Verdict
     steps: Sequence[Step]
+    setbacks: Sequence[Setback]
     catalog: CatalogChange
     rejections: Sequence[Rejection]
     vectors: Vectors | None
@@ -138,6 +141,7 @@ def gather(job: JobRun, options: Options) -> Page:
     items, builds = lake.read(ITEMS), lake.read(INDEX_BUILDS)
     with job.stage("tables"):
         steps = steps_of_night(lake.read(JOB_RUNS), date)
+        setbacks = setbacks_of_night(lake.read(JOB_RUNS), date)
         build, published = build_of_night(builds, date), published_build(builds)
         catalog = catalog_change(items, date)
         rejections = rejections_of_night(lake.read(REJECTED_ROWS), date)
@@ -163,6 +167,7 @@ def gather(job: JobRun, options: Options) -> Page:
         lake=lake.root,
         verdict=judge(steps, build, published, date=date),
         steps=steps,
+        setbacks=setbacks,
         catalog=catalog,
         rejections=rejections,
         vectors=vectors,

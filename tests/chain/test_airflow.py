@@ -9,15 +9,16 @@ import psutil
 import pytest
 from pyspark.sql import functions as F
 
+from benchmarks.airflow_client import AirflowClient
+from benchmarks.lakes import put_candidate
+from benchmarks.processes import free_port, submitted_job, without_session_variables
 from jobs.catalog import generate
 from jobs.core.lake import Lake
 from schemas import ALL_TABLES, INDEX_BUILDS, ITEMS, JOB_RUNS, REJECTED_ROWS
 from scripts.airflow_server import HOST, password, running_airflow
 from scripts.environment import ROOT
-from tests.chain.airflow_client import AirflowClient
-from tests.chain.processes import free_port
 from tests.chat import listening_chat
-from tests.lakes import put_candidate, put_promoted_model
+from tests.lakes import put_promoted_model
 
 FIRST, SECOND = dt.date(2026, 11, 20), dt.date(2026, 11, 21)
 DAGS = {"catalog_nightly", "index_rollback", "make_training", "model_backfill", "table_maintenance"}
@@ -58,9 +59,7 @@ def server(lake, spark, folder, chat, model_folder, run_job_in):
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "2",
     }
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("PYSPARK_SUBMIT_ARGS", "PYSPARK_GATEWAY_PORT", "PYSPARK_GATEWAY_SECRET"):
-            patch.delenv(name, raising=False)  # of the tests' own session
+    with pytest.MonkeyPatch.context() as patch, without_session_variables():
         patch.setenv("MAKE_LOG_DIR", str(folder / "logs"))
         port = free_port()
         with running_airflow(folder / "home", port, inputs):
@@ -160,7 +159,7 @@ def test_a_job_whose_airflow_worker_died_is_ended_by_the_next_try(airflow, lake,
         return airflow.states("table_maintenance", run_id)["operations.maintain"]
 
     airflow.wait_for(lambda: list((folder / "lake" / "leases").glob("try-operations-maintain-*.json")), "the job")
-    job = airflow.wait_for(lambda: spark_submit("operations/maintain.py"), "its process")
+    job = airflow.wait_for(lambda: submitted_job("operations/maintain.py"), "its process")
     family = [job, *job.children(recursive=True)]
     task = job.parent()
     of_airflow = [task.parent(), task]
@@ -177,16 +176,6 @@ def test_a_job_whose_airflow_worker_died_is_ended_by_the_next_try(airflow, lake,
     assert not any(process.is_running() for process in family)
     (record,) = lake.read(JOB_RUNS).where("job = 'operations maintain'").collect()
     assert "is gone; this run goes on in its place" in record["notes"][0]
-
-
-def spark_submit(application: str) -> psutil.Process | None:
-    """The process in which Airflow has submitted a job."""
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            words = process.cmdline()
-            if "org.apache.spark.deploy.SparkSubmit" in words and any(word.endswith(application) for word in words):
-                return process
-    return None
 
 
 def test_a_night_without_a_snapshot_was_told_with_its_jobs_last_words(nights, chat):

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from pyspark.sql import functions as F
 
+from benchmarks.lakes import put_candidate
+from benchmarks.processes import JobProcess, standalone_cluster
 from jobs.core.lake import Lake
 from jobs.embedding.staging import staged_rows, staging_parts
 from schemas import EMBEDDING_FAILURES, ITEM_EMBEDDINGS, JOB_RUNS
-from tests.chain.processes import JobProcess, standalone_cluster
 from tests.embedding.products import DAY, put_items
-from tests.lakes import put_candidate, put_promoted_model
+from tests.lakes import put_promoted_model
 from tests.photos import jpeg, truncated_jpeg
 
 # Enough for two tasks.
@@ -158,6 +159,8 @@ def test_an_executor_is_killed_and_the_run_goes_on_without_it(fresh_lake, undist
     next(executor for executor in cluster.executors() if executor.pid in at_work).kill()
     assert run.end() == 0, run.told
     assert_same(fresh_lake, undisturbed, tolerance=1e-4)
+    (record,) = fresh_lake.read(JOB_RUNS).where("job = 'embedding items'").collect()
+    assert record["figures"]["failed_tasks"] > 0
 
 
 def test_a_cluster_gives_the_vectors_of_one_machine(fresh_lake, undisturbed, cluster, tmp_path):

@@ -14,13 +14,13 @@ import psutil
 import pytest
 from pyspark.sql import functions as F
 
+from benchmarks.processes import JobProcess, standalone_cluster
 from jobs.core.lake import Lake
 from jobs.index import build, check, publish
 from jobs.index.builds import published_build
 from jobs.index.manifest import Current
 from jobs.index.searcher import Searcher
 from schemas import INDEX_BUILDS, ITEM_EMBEDDINGS, ITEMS
-from tests.chain.processes import JobProcess, standalone_cluster
 from tests.lakes import put_promoted_model
 
 ITEMS_IN_ALL, DIMENSION = 20_000, 64

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.processes import standalone_cluster
 from jobs.core.lake import Lake
 from jobs.index.searcher import Searcher
 from schemas import INDEX_BUILDS, ITEM_EMBEDDINGS, JOB_RUNS
 from scripts import pack
 from scripts.environment import spark_environment
-from tests.chain.processes import standalone_cluster
 from tests.embedding.products import DAY, put_items
 from tests.lakes import put_promoted_model
 from tests.photos import jpeg, truncated_jpeg

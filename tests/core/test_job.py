@@ -3,9 +3,12 @@
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from pyspark.errors import SparkRuntimeException
+from pyspark.sql import functions as F
 
 from jobs.__main__ import find_jobs
 from jobs.core.job import DatedOptions, JobError, JobRun, JobSkipped
@@ -63,6 +66,18 @@ def test_a_run_that_did_a_part_asks_to_be_run_again_and_one_that_only_looked_lea
     assert lake.read(JOB_RUNS).first()["verdict"] == "succeeded"
     assert JobRun("core test", options).execute(lambda job, _: job.leave_no_record()) == 0
     assert lake.read(JOB_RUNS).count() == 1
+
+
+def test_a_later_try_and_tasks_that_failed_on_the_way_are_in_the_record(lake, spark):
+    def run(job: JobRun, _options: JobOptions) -> None:
+        with suppress(SparkRuntimeException):
+            job.spark.range(1).select(F.raise_error(F.lit("broken"))).collect()
+        job.spark.range(1).collect()
+
+    JobRun("core test", JobOptions(lake=lake.root, attempt=2)).execute(run)
+    assert lake.read(JOB_RUNS).first()["figures"] == {"attempt": 2.0, "failed_tasks": 1.0}
+    JobRun("core next", JobOptions(lake=lake.root)).execute(lambda *_: None)
+    assert lake.read(JOB_RUNS).where("job = 'core next'").first()["figures"] == {}
 
 
 def test_every_job_is_listed_with_its_summary_and_has_help():

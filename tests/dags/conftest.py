@@ -65,7 +65,7 @@ class Submissions:
         """The job's own arguments, the run's id aside; the same each time, if it ran several times."""
         (line,) = {line for line in self._file.read_text().splitlines() if f"/{job}.py" in line}
         of_job = line.partition(f"/{job}.py\t")[2].split("\t")
-        return [argument for argument in of_job if not argument.startswith("--run-id=")]
+        return [argument for argument in of_job if not argument.startswith(("--run-id=", "--attempt="))]
 
     @property
     def has_any(self) -> bool:

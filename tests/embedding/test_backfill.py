@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from pyspark.sql import functions as F
 
+from benchmarks.lakes import put_candidate
 from jobs.core.lease import held_lease
 from jobs.core.serving import named_model
 from jobs.embedding import backfill as job
@@ -14,7 +15,6 @@ from jobs.embedding.vectors import lease_name
 from models.encoder import Encoder
 from schemas import INDEX_BUILDS, ITEM_EMBEDDINGS
 from tests.embedding.products import DAY, NEXT_DAY, put_items
-from tests.lakes import put_candidate
 from tests.photos import jpeg
 
 TITLES = {"a": "red dress", "b": "blue shirt", "c": "hat", "d": "shoe", "e": "bag"}

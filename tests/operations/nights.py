@@ -9,12 +9,22 @@ MIDNIGHT = dt.datetime(2026, 11, 2, 1)
 SCRIPT = "<script>alert('title')</script>"
 
 
-def job_run(job, *, verdict="succeeded", date=NIGHT, minute=0, counts=(None, None, None), notes=(), run_id="night"):
+def job_run(
+    job,
+    *,
+    verdict="succeeded",
+    date=NIGHT,
+    minute=0,
+    counts=(None, None, None),
+    figures=None,
+    notes=(),
+    run_id="night",
+):
     """One row of job_runs: a run of ten seconds, four of them start-up."""
     started = MIDNIGHT + dt.timedelta(minutes=minute)
     finished = started + dt.timedelta(seconds=10)
     seconds = {"startup": 4.0, "read": 6.0}
-    return (run_id, job, date, "{}", started, finished, *counts, seconds, {}, verdict, list(notes))
+    return (run_id, job, date, "{}", started, finished, *counts, seconds, figures or {}, verdict, list(notes))
 
 
 def build_row(build_id="b1", *, date=NIGHT, gates=None, status="published", hold=None):

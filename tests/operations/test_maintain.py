@@ -22,6 +22,7 @@ from schemas import (
     MODELS,
     QUERY_EMBEDDINGS,
     QUERY_EVENTS,
+    REJECTED_ROWS,
     TRAINING_SETS,
 )
 from tests.embedding.products import put_items, vectors
@@ -85,8 +86,8 @@ def test_a_model_that_nobody_uses_is_retired_and_no_other(lake, run_job, version
     assert record["notes"] == ["forsaken is retired: nothing was embedded or indexed under it since 2026-11-01"]
     for table in (ITEM_EMBEDDINGS, EMBEDDING_FAILURES, QUERY_EMBEDDINGS):
         assert with_rows(lake, table) == set(versions) - {"forsaken"}
-    others = ("builds", "abandoned_folders", "rows_of_delisted_items", "query_events", "training_sets", "reports")
-    none = dict.fromkeys(others, 0)
+    others = ("builds", "abandoned_folders", "rows_of_delisted_items", "query_events", "rejected_rows")
+    none = dict.fromkeys((*others, "models", "training_sets", "reports"), 0)
     assert record["figures"] == {**none, "rows_of_retired_models": 3}
     stages = dict(lake.read(MODELS).select("model_version", "stage").collect())
     assert [version for version, stage in stages.items() if stage == "retired"] == ["forsaken"]
@@ -142,14 +143,50 @@ def test_a_relisted_item_has_its_vector_back_until_its_days_are_over(lake, spark
     assert vectors(lake)["a"]["embedding"] == pytest.approx(before["a"]["embedding"], abs=1e-6)
 
 
-def test_events_are_kept_for_their_days(lake, spark, run_job):
+def test_folders_of_models_go_when_nobody_has_used_them_for_long(lake, run_job, versions):
+    folders = set(versions) - {"unknown"}
+    for version in folders:
+        lake.fs.makedirs(lake.path("models", version))
+        lake.fs.pipe_file(lake.path("models", version, "config.json"), b"{}")
+
+    def present() -> set[str]:
+        return {path.rpartition("/")[2] for path in lake.fs.ls(lake.path("models"), detail=False)}
+
+    run_job(job, date=LONG_AGO + dt.timedelta(days=400))
+    assert present() == folders
+    record = run_job(job, date=LONG_AGO + dt.timedelta(days=401))
+    assert record["figures"]["models"] == 1
+    assert present() == folders - {"forsaken"}
+    run_job(job, date=RECENTLY + dt.timedelta(days=401))
+    assert present() == {"serving", "newest", "indexed"}
+    stages = dict(lake.read(MODELS).select("model_version", "stage").collect())
+    assert {version for version, stage in stages.items() if stage == "retired"} == {"forsaken", "embedded under"}
+    assert run_job(job, date=RECENTLY + dt.timedelta(days=401))["verdict"] == "unchanged"
+
+
+def test_leases_of_tries_that_nobody_repeated_go(lake, run_job):
+    lake.fs.makedirs(lake.path("leases"))
+    for name, days in {"try-a-1": 1, "try-b-2": 0, "item_embeddings-m": 1}.items():
+        path = lake.path("leases", f"{name}.00000001.json")
+        lake.fs.pipe_file(path, b"{}")
+        os.utime(path, (time.time() - days * 86_400 - 60,) * 2)
+    run_job(job, date=TODAY)
+    left = {path.rpartition("/")[2].partition(".")[0] for path in lake.fs.ls(lake.path("leases"), detail=False)}
+    assert left == {"try-b-2", "item_embeddings-m"}
+
+
+def test_events_and_refused_rows_are_kept_for_their_days(lake, spark, run_job):
     def event(date: dt.date):
         return (date.isoformat(), date, dt.datetime(date.year, date.month, date.day), "s", "red", "a", "click", 1)
 
     dates = [days_ago(days) for days in (401, 400, 0)]
     lake.append(QUERY_EVENTS, spark.createDataFrame(map(event, dates), QUERY_EVENTS.schema))
-    assert run_job(job, date=TODAY)["figures"]["query_events"] == 1
+    refused = [("query_log", date, "empty_query", "{}") for date in dates]
+    lake.append(REJECTED_ROWS, spark.createDataFrame(refused, REJECTED_ROWS.schema))
+    figures = run_job(job, date=TODAY)["figures"]
+    assert (figures["query_events"], figures["rejected_rows"]) == (1, 1)
     assert {row["event_date"] for row in lake.read(QUERY_EVENTS).collect()} == set(dates[1:])
+    assert {row["logical_date"] for row in lake.read(REJECTED_ROWS).collect()} == set(dates[1:])
 
 
 def build(number: int, status: str, *, model: str = "serving", was_published: bool = False) -> Row:

@@ -14,6 +14,7 @@ from jobs.operations.night import (
     past_nights,
     published_build,
     rejections_of_night,
+    setbacks_of_night,
     steps_of_night,
     vectors_of_night,
 )
@@ -163,4 +164,23 @@ def test_each_of_the_last_nights_is_told_by_its_newest_runs_and_build(spark):
     assert past_nights(runs, builds, NIGHT, nights=30) == [
         PastNight(days[1], embedded=7, refused=4, failed=1, seconds=30.0, recall_at_10=0.97, drift=0.001),
         PastNight(days[2], embedded=None, refused=None, failed=0, seconds=10.0, recall_at_10=None, drift=None),
+    ]
+
+
+def test_what_went_wrong_on_the_way_is_told_in_order(spark):
+    runs = [
+        job_run("catalog ingest", verdict="failed", minute=1, notes=["lacks items"], run_id="night"),
+        job_run("catalog ingest", minute=5, run_id="night", figures={"attempt": 2.0}),
+        job_run("index build", minute=9, figures={"failed_tasks": 3.0}),
+        job_run("index check", verdict="failed", minute=7, notes=["judged_floor"], run_id="backfill"),
+        job_run("index check", minute=10),
+        job_run("index publish", verdict="failed", minute=12, notes=["the step's own line tells it"]),
+        job_run("query-log ingest", verdict="failed", minute=3, date=BEFORE),
+    ]
+    setbacks = setbacks_of_night(spark.createDataFrame(runs, JOB_RUNS.schema), NIGHT)
+    assert [(setback.job, setback.run_id, setback.said) for setback in setbacks] == [
+        ("catalog ingest", "night", "failed: lacks items"),
+        ("catalog ingest", "night", "was try 2 of its task"),
+        ("index check", "backfill", "failed: judged_floor"),
+        ("index build", "night", "tasks that failed, alone or with their executor, and were done again: 3"),
     ]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyspark
 import pytest
 
-from benchmarks.sql_search import free_port
+from benchmarks.processes import free_port
 from schemas import ITEMS
 from scripts.environment import ROOT, SPARK_PROPERTIES, spark_environment
 from tests.sql.test_register import item

@@ -1,5 +1,6 @@
-"""A job in processes of its own, on this machine alone or on a standalone cluster of it, for tests that kill some."""
+"""A job in processes of its own, on this machine alone or on a standalone cluster of it, for whoever kills some."""
 
+import os
 import socket
 import sys
 import time
@@ -10,6 +11,9 @@ from pathlib import Path
 import psutil
 
 from scripts.environment import ROOT, spark_environment
+
+# What a process that has a session hands on to those that it starts, and would have them take for their own.
+_OF_A_SESSION = ("PYSPARK_SUBMIT_ARGS", "PYSPARK_GATEWAY_PORT", "PYSPARK_GATEWAY_SECRET")
 
 _DEADLINE_S = 300
 _COMPILE_FAST = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
@@ -91,6 +95,20 @@ def python_workers(ancestor: psutil.Process) -> list[psutil.Process]:
     return found
 
 
+def submitted_job(application: str = ".py") -> psutil.Process | None:
+    """The JVM below this process in which a scheduler has submitted a job, and which started the job's Python.
+
+    Args:
+        application: How the name of the job's file ends.
+    """
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            words = process.cmdline()
+            if "org.apache.spark.deploy.SparkSubmit" in words and any(word.endswith(application) for word in words):
+                return process
+    return None
+
+
 class Cluster:
     """A standalone Spark cluster of 127.0.0.1: a master and two workers of one core each, in processes of their own.
 
@@ -102,15 +120,15 @@ class Cluster:
     def __init__(self, folder: Path, *, with_code: bool = True) -> None:
         self.folder, self._with_code = folder, with_code
         self.conf_dir = folder / "conf"
+        self.master = f"spark://127.0.0.1:{free_port()}"
         self._processes: list[psutil.Popen] = []
 
     def start(self) -> None:
         """Start the master, then its workers."""
-        port = free_port()
         self.conf_dir.mkdir(parents=True)
         environment = _environment_of_processes()
         settings = {
-            "spark.master": f"spark://127.0.0.1:{port}",
+            "spark.master": self.master,
             "spark.driver.host": "127.0.0.1",
             "spark.driver.bindAddress": "127.0.0.1",
             "spark.driver.memory": "1g",
@@ -130,10 +148,11 @@ class Cluster:
         lines = "".join(f"{name} {value}\n" for name, value in settings.items())
         (self.conf_dir / "spark-defaults.conf").write_text(lines)
         (self.conf_dir / "log4j2.properties").write_text((ROOT / "conf" / "log4j2.properties").read_text())
-        self._start("master.Master", ["--host", "127.0.0.1", "--port", str(port), "--webui-port", "0"], environment)
+        port = self.master.rpartition(":")[2]
+        self._start("master.Master", ["--host", "127.0.0.1", "--port", port, "--webui-port", "0"], environment)
         for number in range(2):
             where = ["--host", "127.0.0.1", "--webui-port", "0", "--cores", "1", "--memory", "1g"]
-            where += ["--work-dir", str(self.folder / f"worker-{number}"), settings["spark.master"]]
+            where += ["--work-dir", str(self.folder / f"worker-{number}"), self.master]
             self._start("worker.Worker", where, environment)
 
     def _start(self, kind: str, arguments: list[str], environment: dict[str, str]) -> None:
@@ -180,9 +199,18 @@ def standalone_cluster(folder: Path, *, with_code: bool = True) -> Iterator[Clus
 
 
 def _environment_of_processes() -> dict[str, str]:
-    """What a person's shell would have: nothing of the session that the tests themselves have open."""
-    session = ("PYSPARK_SUBMIT_ARGS", "PYSPARK_GATEWAY_PORT", "PYSPARK_GATEWAY_SECRET")
-    return {name: value for name, value in spark_environment().items() if name not in session}
+    """What a person's shell would have: nothing of the session that this process itself has open."""
+    return {name: value for name, value in spark_environment().items() if name not in _OF_A_SESSION}
+
+
+@contextmanager
+def without_session_variables() -> Iterator[None]:
+    """What is started in the block has the environment of a person's shell, whatever session this process has open."""
+    held = {name: os.environ.pop(name) for name in _OF_A_SESSION if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(held)
 
 
 def _runs(process: psutil.Process, name: str) -> bool:
@@ -192,6 +220,7 @@ def _runs(process: psutil.Process, name: str) -> bool:
 
 
 def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

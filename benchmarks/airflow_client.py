@@ -10,7 +10,7 @@ from scripts.airflow_server import HOST, USER
 
 Found = TypeVar("Found")
 
-_DEADLINE_S = 600
+_DEADLINE_S = 1200
 _ENDED = ("success", "failed")
 
 
@@ -47,6 +47,7 @@ class AirflowClient:
         return self._ask("GET", f"/api/v2/{kind}")[kind]
 
     def unpause(self, dag_id: str) -> None:
+        """Let the DAG's runs begin."""
         self._ask("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": False})
 
     def trigger(self, dag_id: str, logical_date: str, conf: dict | None = None) -> str:
@@ -69,6 +70,16 @@ class AirflowClient:
         """Have one task of a run done again."""
         body = {"dry_run": False, "dag_run_id": run_id, "task_ids": [task_id], "only_failed": False}
         self._ask("POST", f"/api/v2/dags/{dag_id}/clearTaskInstances", body)
+
+    def clear_failed(self, dag_id: str, run_id: str) -> None:
+        """Have whatever failed in a run, or could not begin for it, done again."""
+        body = {"dry_run": False, "dag_run_id": run_id, "only_failed": True}
+        self._ask("POST", f"/api/v2/dags/{dag_id}/clearTaskInstances", body)
+
+    def set_master(self, host: str) -> None:
+        """Have jobs submitted to another master from now on: local[*], or spark://..."""
+        body = {"connection_id": "spark_default", "conn_type": "spark", "host": host}
+        self._ask("PATCH", "/api/v2/connections/spark_default", body)
 
     def mark_success(self, dag_id: str, run_id: str, task_id: str) -> None:
         """Take a task for done."""

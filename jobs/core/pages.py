@@ -50,6 +50,8 @@ def thumbnails(images: DataFrame, keys: Collection[str]) -> dict[str, str]:
         images: The table `item_images`; only these rows' bytes are read.
         keys: Values of content_sha256.
     """
+    if not keys:
+        return {}
     readable = images.where(F.col("content_sha256").isin(*sorted(keys)) & F.col("readable"))
     return {row["content_sha256"]: _thumbnail(row["content"]) for row in readable.collect()}
 

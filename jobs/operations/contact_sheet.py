@@ -7,10 +7,28 @@ import numpy as np
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs.core.pages import thumbnails
 from jobs.index.searcher import Searcher
 
-_ITEM_COLUMNS = ("item_id", "title", "category", "price", "image_sha256", "title_weight", "image_weight")
+
+@dataclass(frozen=True)
+class ShownItem:
+    """An item as a build knows it; `image_sha256` names its photo, None without one."""
+
+    item_id: str
+    title: str
+    category: str | None
+    price: float | None
+    image_sha256: str | None
+    title_weight: float
+    image_weight: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """An item that a query found; `score` is the inner product of the two."""
+
+    item: ShownItem
+    score: float
 
 
 @dataclass(frozen=True)
@@ -21,25 +39,6 @@ class SampleQuery:
     query: str
     impressions: int
     vector: np.ndarray
-
-
-@dataclass(frozen=True)
-class Result:
-    """An item that a query found, as the build knows it.
-
-    Args:
-        score: Inner product of query and item.
-        photo: A data URI; None without a readable photo.
-    """
-
-    score: float
-    item_id: str
-    title: str
-    category: str | None
-    price: float | None
-    title_weight: float
-    image_weight: float
-    photo: str | None
 
 
 @dataclass(frozen=True)
@@ -71,28 +70,33 @@ def sample_queries(query_embeddings: DataFrame, *, model_version: str, count: in
     return sorted(queries, key=lambda query: query.place)
 
 
-def answer_queries(
-    queries: Sequence[SampleQuery], *, searcher: Searcher, images: DataFrame, results_per_query: int
-) -> list[Answer]:
-    """What the build answers, as the build knows its items; photos are read by key, for the shown items alone.
+def vectors_under(
+    query_embeddings: DataFrame, queries: Sequence[SampleQuery], *, model_version: str
+) -> dict[str, np.ndarray]:
+    """Query -> its vector under another model, of those that the table has under it."""
+    of_model = query_embeddings.where(F.col("model_version") == F.lit(model_version))
+    rows = of_model.where(F.col("query").isin([query.query for query in queries])).select("query", "embedding")
+    return {row["query"]: np.array(row["embedding"], np.float32) for row in rows.collect()}
+
+
+def shown_items(searcher: Searcher, rows: np.ndarray) -> dict[int, ShownItem]:
+    """Rows of a build with their items."""
+    columns = list(ShownItem.__dataclass_fields__)
+    items = searcher.items(columns).take(rows).to_pylist()
+    return {row: ShownItem(**item) for row, item in zip(rows.tolist(), items, strict=True)}
+
+
+def answer_queries(queries: Sequence[SampleQuery], searcher: Searcher, *, results_per_query: int) -> list[Answer]:
+    """What a build answers, as the build knows its items.
 
     Args:
         queries: Queries with vectors of the build's model.
         searcher: The opened build.
-        images: The table `item_images`.
         results_per_query: How many results a query shows at most.
     """
     found = searcher.search(np.stack([query.vector for query in queries]), results_per_query)
-    shown = np.unique(found.rows[found.rows >= 0])
-    items = dict(zip(shown.tolist(), searcher.items(_ITEM_COLUMNS).take(shown).to_pylist(), strict=True))
-    photos = thumbnails(images, {item["image_sha256"] for item in items.values()} - {None})
-
-    def result(row: int, score: float) -> Result:
-        item = items[row]
-        photo = photos.get(item["image_sha256"])
-        return Result(score, photo=photo, **{name: item[name] for name in _ITEM_COLUMNS if name != "image_sha256"})
-
+    items = shown_items(searcher, np.unique(found.rows[found.rows >= 0]))
     return [
-        Answer(query, [result(row, score) for row, score in zip(rows, scores, strict=True) if row >= 0])
+        Answer(query, [Result(items[row], score) for row, score in zip(rows, scores, strict=True) if row >= 0])
         for query, rows, scores in zip(queries, found.rows.tolist(), found.scores.tolist(), strict=True)
     ]

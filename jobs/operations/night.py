@@ -4,13 +4,15 @@ Every function takes DataFrames and a date and returns plain values; none touche
 """
 
 import datetime as dt
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from pyspark.sql import Column, DataFrame, Row, Window
 from pyspark.sql import functions as F
 
 from jobs.core.plots import HISTOGRAM_BINS, WeightSpread
+from jobs.index.builds import REMOVED
 from jobs.index.gates import CEILINGS, COMPARED
 
 # The nightly chain in order; a night is complete when each has run.
@@ -25,6 +27,8 @@ CHAIN = (
 )
 # Sources of `rejected_rows` that end so hold rows that were accepted all the same, though something is amiss with them.
 ACCEPTED_SUFFIX = "_flags"
+# What stands for the category of items that have none.
+NO_CATEGORY = "(no category)"
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,12 @@ class CatalogChange:
     gone: int
     moved_on: bool
 
+    @classmethod
+    def together(cls, parts: Collection[Self]) -> Self:
+        """What was done to several parts of the catalog."""
+        sums = {name: sum(getattr(part, name) for part in parts) for name in cls.__dataclass_fields__}
+        return cls(**sums | {"moved_on": sums["moved_on"] > 0})
+
 
 @dataclass(frozen=True)
 class Rejection:
@@ -143,6 +153,11 @@ class Build:
     hold_reason: str | None
     hold_until: dt.date | None
 
+    @property
+    def is_removed(self) -> bool:
+        """Whether its folder is gone."""
+        return self.status == REMOVED
+
     def holds(self, date: dt.date) -> bool:
         """Whether nights of that date may not publish over this build."""
         return self.held_by is not None and (self.hold_until is None or self.hold_until >= date)
@@ -153,17 +168,22 @@ class Vectors:
     """Vectors of active items under the serving model.
 
     Args:
-        image_status: ok, missing, broken -> items.
+        photos: Category -> ok, missing, broken -> items.
         histogram: Items with a readable photo by image_weight, `HISTOGRAM_BINS` equal bins over 0..1.
         categories: The largest categories, by median weight.
         failures: Reason -> items that could not be embedded this night.
     """
 
     model_version: str
-    image_status: Mapping[str, int]
+    photos: Mapping[str, Mapping[str, int]]
     histogram: Sequence[int]
     categories: Sequence[WeightSpread]
     failures: Mapping[str, int]
+
+    @property
+    def image_status(self) -> dict[str, int]:
+        """ok, missing, broken -> items of all categories."""
+        return {name: sum(of.get(name, 0) for of in self.photos.values()) for name in ("ok", "missing", "broken")}
 
 
 @dataclass(frozen=True)
@@ -173,16 +193,16 @@ class PastNight:
     Args:
         embedded: Items.
         refused: Rows that ingests refused.
-        failed: Jobs of which the newest run failed.
-        seconds: Wall seconds of the newest run of each job.
+        failed: Jobs whose newest run failed.
+        seconds: Job -> wall seconds of its newest run.
         recall_at_10, drift: Figures of the gates of its newest build.
     """
 
     date: dt.date
     embedded: int | None
     refused: int | None
-    failed: int
-    seconds: float
+    failed: Sequence[str]
+    seconds: Mapping[str, float]
     recall_at_10: float | None
     drift: float | None
 
@@ -226,14 +246,15 @@ def past_nights(job_runs: DataFrame, index_builds: DataFrame, date: dt.date, *, 
     """The nights of so many dates, the given one the last of them, oldest first; dates without a run are left out."""
     first = date - dt.timedelta(days=nights - 1)
     in_time = F.col("logical_date").between(first, date)
+    wall_seconds = F.col("finished_at").cast("double") - F.col("started_at").cast("double")
     runs = (
         _newest_runs(job_runs, in_time)
         .groupBy("logical_date")
         .agg(
             F.max(F.when(F.col("job") == "embedding items", F.col("rows_out"))).alias("embedded"),
             F.sum(F.when(F.col("job").endswith(" ingest"), F.col("rows_rejected"))).alias("refused"),
-            F.count_if(F.col("verdict") == "failed").alias("failed"),
-            F.sum(F.col("finished_at").cast("double") - F.col("started_at").cast("double")).alias("seconds"),
+            F.sort_array(F.collect_list(F.when(F.col("verdict") == "failed", F.col("job")))).alias("failed"),
+            F.map_from_entries(F.collect_list(F.struct("job", wall_seconds))).alias("seconds"),
         )
     )
 
@@ -248,21 +269,32 @@ def past_nights(job_runs: DataFrame, index_builds: DataFrame, date: dt.date, *, 
     return [PastNight(**row.asDict()) for row in rows.collect()]
 
 
-def catalog_change(items: DataFrame, date: dt.date) -> CatalogChange:
-    """What the snapshot of the date did to the catalog; the five counts need no earlier version of the table."""
+def catalog_changes(items: DataFrame, date: dt.date) -> dict[str, CatalogChange]:
+    """What the snapshot of the date did to each category's items; the counts need no earlier version of the table."""
     tonight = F.lit(date)
     is_new = F.col("is_active") & (F.col("first_seen") == tonight)
     is_changed = F.col("is_active") & (F.col("snapshot_date") == tonight) & (F.col("first_seen") < tonight)
     is_unchanged = F.col("is_active") & (F.col("snapshot_date") < tonight)
-    counts = items.agg(
+    rows = items.groupBy(_named_category(F.col("category"))).agg(
         F.count_if("is_active").alias("active"),
         F.count_if(is_new).alias("new"),
         F.count_if(is_changed).alias("changed"),
         F.count_if(is_unchanged).alias("unchanged"),
         F.count_if(F.col("inactive_since") == tonight).alias("gone"),
-        F.coalesce(F.max("snapshot_date") > tonight, F.lit(False)).alias("moved_on"),
-    ).first()
-    return CatalogChange(**counts.asDict())
+        (F.max("snapshot_date") > tonight).alias("moved_on"),
+    )
+    return {category: CatalogChange(*counts) for category, *counts in rows.collect()}
+
+
+def _named_category(category: Column) -> Column:
+    return F.coalesce(category, F.lit(NO_CATEGORY)).alias("category")
+
+
+def refused_by_category(rejected_rows: DataFrame, date: dt.date) -> dict[str, int]:
+    """Rows of the night's snapshot that were refused, by the category that they name."""
+    refused = rejected_rows.where((F.col("logical_date") == F.lit(date)) & (F.col("source") == "catalog"))
+    category = F.nullif(F.trim(F.get_json_object("row", "$.category")), F.lit(""))
+    return dict(refused.groupBy(_named_category(category)).count().collect())
 
 
 def rejections_of_night(rejected_rows: DataFrame, date: dt.date) -> list[Rejection]:
@@ -296,6 +328,19 @@ def published_build(index_builds: DataFrame) -> Build | None:
     return None if row is None else _build(row)
 
 
+def build_before(index_builds: DataFrame) -> Build | None:
+    """The newest of the builds that were published once and are older than the one that serves now."""
+    age = F.struct("logical_date", "built_at", "build_id")
+    serving = index_builds.where(F.col("status") == "published").select(age.alias("serving"))
+    row = (
+        index_builds.where("published_at IS NOT NULL")
+        .join(F.broadcast(serving), on=age < F.col("serving"), how="left_semi")
+        .orderBy(F.desc(age))
+        .first()
+    )
+    return None if row is None else _build(row)
+
+
 def _build(row: Row) -> Build:
     hold = row["hold"]
     return Build(
@@ -324,16 +369,18 @@ def vectors_of_night(
     vectors = (
         embeddings.where(F.col("model_version") == F.lit(model_version))
         .join(items.where("is_active").select("item_id", "category"), on="item_id", how="inner")
-        .select("category", "image_status", "image_weight")
+        .select(_named_category(F.col("category")), "image_status", "image_weight")
         .persist()
     )
     try:
-        status = {row["image_status"]: row["count"] for row in vectors.groupBy("image_status").count().collect()}
+        photos: dict[str, dict[str, int]] = {}
+        for category, status, count in vectors.groupBy("category", "image_status").count().collect():
+            photos.setdefault(category, {})[status] = count
         with_photo = vectors.where(F.col("image_status") == "ok")
         position = F.least(F.floor(F.col("image_weight") * HISTOGRAM_BINS), F.lit(HISTOGRAM_BINS - 1))
         filled = {row["bin"]: row["count"] for row in with_photo.groupBy(position.alias("bin")).count().collect()}
         spread = (
-            with_photo.groupBy(F.coalesce("category", F.lit("(no category)")).alias("category"))
+            with_photo.groupBy("category")
             .agg(
                 F.count("*").alias("items"),
                 F.percentile_approx("image_weight", [0.1, 0.5, 0.9], 1000).alias("spread"),
@@ -351,7 +398,7 @@ def vectors_of_night(
     )
     return Vectors(
         model_version=model_version,
-        image_status={name: status.get(name, 0) for name in ("ok", "missing", "broken")},
+        photos=photos,
         histogram=[filled.get(n, 0) for n in range(HISTOGRAM_BINS)],
         categories=by_median,
         failures={row["reason"]: row["count"] for row in reasons},

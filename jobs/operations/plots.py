@@ -1,19 +1,23 @@
 """The plots of the night's page that no other page has."""
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 from markupsafe import Markup
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from jobs.core.plots import COLUMN_WIDTH, INK, PAGE_WIDTH, REFUSED, REST, WORK, horizontal, svg, themed
 from jobs.index.gates import CEILINGS
-from jobs.operations.night import Gate, PastNight, Rejection, Step
+from jobs.operations.night import CHAIN, Gate, PastNight, Rejection, Step
 
 # How far a gate's bar reaches at most, in bounds: one far beyond its bound would flatten all others.
 _FARTHEST = 1.5
+# Inches of a plot that stands beside several others.
+_SMALL_WIDTH = 2.1
 
 
 def gate_allowances(gates: Sequence[Gate]) -> Markup:
@@ -52,28 +56,67 @@ def rejection_bars(rejections: Sequence[Rejection]) -> Markup:
         return svg(figure, "rejections", "Rejected rows by reason")
 
 
-def night_trends(nights: Sequence[PastNight]) -> Markup:
-    """A small plot a figure over the nights; orange are nights of which a job failed."""
-    days, a_day = [night.date for night in nights], dt.timedelta(days=1)
-    colours = [REFUSED if night.failed else WORK for night in nights]
+def night_trends(nights: Sequence[PastNight]) -> dict[str, Markup]:
+    """A small plot a figure over the nights, by the figure's name; orange are nights of which a job failed."""
     figures = {
         "items embedded": [night.embedded for night in nights],
         "rows refused": [night.refused for night in nights],
-        "minutes of work": [night.seconds / 60 for night in nights],
+        "minutes of work": [sum(night.seconds.values()) / 60 for night in nights],
         "recall@10 of the index": [night.recall_at_10 for night in nights],
         "drift": [night.drift for night in nights],
     }
-    with themed():
-        figure = Figure(figsize=(PAGE_WIDTH, 1.9), layout="constrained")
-        for axes, (name, values) in zip(figure.subplots(1, len(figures)), figures.items(), strict=True):
-            axes.scatter(days, [np.nan if value is None else value for value in values], s=14, c=colours)
-            axes.set_title(name, fontsize=9.5, loc="left")
-            axes.set_xlim(days[0] - a_day, days[-1] + a_day)
-            axes.set_xticks([days[0], days[-1]], [f"{day.day} {day:%b}" for day in (days[0], days[-1])])
-            axes.yaxis.set_major_locator(MaxNLocator(3))
+    dates = [night.date for night in nights]
+    colours = [REFUSED if night.failed else WORK for night in nights]
+    drawn = {}
+    for number, (name, values) in enumerate(figures.items()):
+        with _over_nights(dates) as (figure, axes):
+            axes.scatter(dates, _heights(values), s=14, c=colours)
             axes.margins(y=0.2)
-            axes.grid(axis="x", visible=False)
-        return svg(figure, "trends", "Figures of the last nights")
+            drawn[name] = svg(figure, f"trend-{number}", _told(name, values))
+    return drawn
+
+
+def step_trends(nights: Sequence[PastNight]) -> dict[str, Markup]:
+    """A small plot of each job's wall seconds over the nights; orange are runs that failed."""
+    dates = [night.date for night in nights]
+    drawn = {}
+    for number, job in enumerate(CHAIN):
+        seconds = [night.seconds.get(job) for night in nights]
+        colours = [REFUSED if job in night.failed else WORK for night in nights]
+        if any(seconds):
+            with _over_nights(dates) as (figure, axes):
+                axes.bar(dates, _heights(seconds), color=colours, width=0.7)
+                drawn[job] = svg(figure, f"step-{number}", _told(f"seconds of {job}", seconds))
+    return drawn
+
+
+@contextmanager
+def _over_nights(dates: Sequence[dt.date]) -> Iterator[tuple[Figure, Axes]]:
+    """A small empty plot over dates."""
+    first, last, a_day = dates[0], dates[-1], dt.timedelta(days=1)
+    with themed():
+        figure = Figure(figsize=(_SMALL_WIDTH, 1.25), layout="constrained")
+        axes = figure.subplots()
+        axes.set_xlim(first - a_day, last + a_day)
+        axes.set_xticks([first, last], [f"{day.day} {day:%b}" for day in (first, last)])
+        axes.yaxis.set_major_locator(MaxNLocator(3))
+        axes.yaxis.set_major_formatter("{x:,.6g}")
+        axes.grid(axis="x", visible=False)
+        yield figure, axes
+
+
+def _heights(values: Sequence[float | None]) -> list[float]:
+    return [np.nan if value is None else value for value in values]
+
+
+def _told(name: str, values: Sequence[float | None]) -> str:
+    """What the plot shows, for whoever does not see it."""
+    known = [value for value in values if value is not None and np.isfinite(value)]
+    if not known:
+        return f"{name}: not measured"
+    nights = "1 night" if len(known) == 1 else f"{len(known)} nights"
+    last, least, most = (f"{value:,.6g}" for value in (known[-1], min(known), max(known)))
+    return f"{name}: {last} at last, {least} to {most} over {nights}"
 
 
 def step_timings(steps: Sequence[Step]) -> Markup:

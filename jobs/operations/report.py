@@ -8,19 +8,27 @@ Writes: reports/<run_id>/index.html, and the figures for Prometheus where a file
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from markupsafe import Markup
 from pydantic import Field
+from pyspark.sql import DataFrame
 
+from jobs.core.frames import at_once
 from jobs.core.job import DatedOptions, JobRun, JobSkipped, main
 from jobs.core.lake import Lake
-from jobs.core.pages import render_page, write_page
+from jobs.core.pages import render_page, thumbnails, write_page
 from jobs.core.plots import weight_histogram, weight_spreads
 from jobs.core.serving import serving_model
+from jobs.index.builds import INDEXES
+from jobs.index.manifest import BuildIntegrityError
 from jobs.index.searcher import Searcher
 from jobs.operations import plots
-from jobs.operations.contact_sheet import Answer, answer_queries, sample_queries
+from jobs.operations.categories import CategorySlice, slice_by_category
+from jobs.operations.changes import BuildChanges, Moves, compare_builds, moved_answers
+from jobs.operations.contact_sheet import Answer, answer_queries, sample_queries, vectors_under
 from jobs.operations.metrics import write_metrics
 from jobs.operations.night import (
     Build,
@@ -31,10 +39,12 @@ from jobs.operations.night import (
     Setback,
     Step,
     Vectors,
+    build_before,
     build_of_night,
-    catalog_change,
+    catalog_changes,
     past_nights,
     published_build,
+    refused_by_category,
     rejections_of_night,
     setbacks_of_night,
     steps_of_night,
@@ -53,14 +63,16 @@ from schemas import (
 )
 
 _CATEGORIES = 14  # what a screen shows beside the histogram
+_SLICES = 12
 _NIGHTS = 30
+_EXAMPLES = 10  # a row of a wide window
 
 
 class Options(DatedOptions):
     """Write the page of one night; also of a night that failed or was skipped."""
 
     sample_queries: int = Field(6, ge=0, le=12, description="Queries on the contact sheet.")
-    results_per_query: int = Field(8, ge=1, le=50, description="Results of each of them.")
+    results_per_query: int = Field(10, ge=1, le=50, description="Results of each of them.")
     metrics_file: Path | None = Field(
         None, description="File of this machine for node-exporter's textfile collector; a later night's is left alone."
     )
@@ -68,7 +80,13 @@ class Options(DatedOptions):
 
 @dataclass(frozen=True)
 class Page:
-    """Everything that the template shows; `no_vectors` and `no_answers` say why a part is empty."""
+    """Everything that the template shows; `no_vectors`, `no_changes` and `no_answers` say why a part is empty.
+
+    Args:
+        before: The build that was published before the one that serves now.
+        moves: Sample query to how its answer differs from the build's before; those that were compared.
+        photos: content_sha256 to a data URI, of the shown items' readable photos.
+    """
 
     date: dt.date
     run_id: str
@@ -82,8 +100,14 @@ class Page:
     no_vectors: str
     build: Build | None
     published: Build | None
+    categories: Sequence[CategorySlice]
+    before: Build | None
+    changes: BuildChanges | None
+    no_changes: str
+    moves: Mapping[str, Moves]
     answers: Sequence[Answer]
     no_answers: str
+    photos: Mapping[str, str]
     past: Sequence[PastNight]
 
     @property
@@ -118,8 +142,6 @@ class Page:
         drawn = {}
         if self.steps:
             drawn["timings"] = plots.step_timings(self.steps)
-        if len(self.past) > 1:
-            drawn["trends"] = plots.night_trends(self.past)
         if self.rejections:
             drawn["rejections"] = plots.rejection_bars(self.rejections)
         if self.bounded_gates:
@@ -128,6 +150,13 @@ class Page:
             drawn["weights"] = weight_histogram(self.vectors.histogram)
             drawn["categories"] = weight_spreads(self.vectors.categories)
         return drawn
+
+    @property
+    def trends(self) -> Mapping[str, Mapping[str, Markup]]:
+        """Plots over the nights, by heading and name; none of a single night."""
+        if len(self.past) < 2:
+            return {}
+        return {"Figures": plots.night_trends(self.past), "Seconds by step": plots.step_trends(self.past)}
 
 
 def render(page: Page) -> str:
@@ -139,13 +168,19 @@ def gather(job: JobRun, options: Options) -> Page:
     """Read the night from the lake."""
     lake, date = job.lake, options.date
     items, builds = lake.read(ITEMS), lake.read(INDEX_BUILDS)
+    runs, rejected, queries = lake.read(JOB_RUNS), lake.read(REJECTED_ROWS), lake.read(QUERY_EMBEDDINGS)
     with job.stage("tables"):
-        steps = steps_of_night(lake.read(JOB_RUNS), date)
-        setbacks = setbacks_of_night(lake.read(JOB_RUNS), date)
-        build, published = build_of_night(builds, date), published_build(builds)
-        catalog = catalog_change(items, date)
-        rejections = rejections_of_night(lake.read(REJECTED_ROWS), date)
-        past = past_nights(lake.read(JOB_RUNS), builds, date, nights=_NIGHTS)
+        steps, setbacks, past, build, published, before, catalog, rejections, refused = at_once(
+            partial(steps_of_night, runs, date),
+            partial(setbacks_of_night, runs, date),
+            partial(past_nights, runs, builds, date, nights=_NIGHTS),
+            partial(build_of_night, builds, date),
+            partial(published_build, builds),
+            partial(build_before, builds),
+            partial(catalog_changes, items, date),
+            partial(rejections_of_night, rejected, date),
+            partial(refused_by_category, rejected, date),
+        )
     with job.stage("vectors"):
         vectors, no_vectors = None, "The serving model has no vectors yet."
         try:
@@ -160,7 +195,18 @@ def gather(job: JobRun, options: Options) -> Page:
         except JobSkipped as skipped:
             no_vectors = f"There are no vectors: {skipped}."
     with job.stage("search"):
-        sheet, no_answers = contact_sheet(lake, published, options)
+        now, no_answers = open_build(lake, published, "No build is published, so there is nothing to search.")
+        answers = []
+        if now is not None:
+            answers, no_answers = contact_sheet(queries, now, options)
+    with job.stage("changes"):
+        earlier, no_changes = open_build(lake, before, "No build was published before, so there is nothing to compare.")
+        changes, moves = None, {}
+        if now is not None and earlier is not None:
+            changes = compare_builds(earlier, now, examples=_EXAMPLES)
+            moves = moves_since(queries, answers, earlier, now, options)
+    with job.stage("photos"):
+        photos = thumbnails(lake.read(ITEM_IMAGES), photos_shown(answers, moves, changes))
     return Page(
         date=date,
         run_id=job.run_id,
@@ -168,31 +214,72 @@ def gather(job: JobRun, options: Options) -> Page:
         verdict=judge(steps, build, published, date=date),
         steps=steps,
         setbacks=setbacks,
-        catalog=catalog,
+        catalog=CatalogChange.together(catalog.values()),
         rejections=rejections,
         vectors=vectors,
         no_vectors=no_vectors,
         build=build,
         published=published,
-        answers=sheet,
+        categories=slice_by_category(
+            catalog,
+            photos=vectors.photos if vectors else {},
+            refused=refused,
+            drift=changes.drift if changes else {},
+            largest=_SLICES,
+        ),
+        before=before,
+        changes=changes,
+        no_changes=no_changes or no_answers,
+        moves=moves,
+        answers=answers,
         no_answers=no_answers,
+        photos=photos,
         past=past,
     )
 
 
-def contact_sheet(lake: Lake, published: Build | None, options: Options) -> tuple[list[Answer], str]:
+def open_build(lake: Lake, build: Build | None, without: str) -> tuple[Searcher | None, str]:
+    """A build opened for search, and why it is not: `without` where there is none."""
+    if build is None:
+        return None, without
+    if build.is_removed:
+        return None, f"{build.build_id} is gone: its folder went with age, or with an item that was taken down."
+    try:
+        return Searcher.open(lake.uri(INDEXES, build.build_id)), ""
+    except BuildIntegrityError as error:
+        return None, f"{build.build_id} cannot be read: {error}."
+
+
+def contact_sheet(queries: DataFrame, searcher: Searcher, options: Options) -> tuple[list[Answer], str]:
     """Sample queries with the published build's answers, and why there are none."""
-    if published is None:
-        return [], "No build is published, so there is nothing to search."
-    model_version = published.model_version
-    queries = sample_queries(lake.read(QUERY_EMBEDDINGS), model_version=model_version, count=options.sample_queries)
-    if not queries:
+    if not options.sample_queries:
+        return [], "No sample query was asked for."
+    model_version = searcher.manifest.model_version
+    sample = sample_queries(queries, model_version=model_version, count=options.sample_queries)
+    if not sample:
         return [], f"query_embeddings holds no query of model {model_version}; embedding queries writes them."
-    searcher = Searcher.open(lake.uri("indexes", published.build_id))
-    results = answer_queries(
-        queries, searcher=searcher, images=lake.read(ITEM_IMAGES), results_per_query=options.results_per_query
-    )
-    return results, ""
+    return answer_queries(sample, searcher, results_per_query=options.results_per_query), ""
+
+
+def moves_since(
+    queries: DataFrame, answers: Sequence[Answer], before: Searcher, after: Searcher, options: Options
+) -> dict[str, Moves]:
+    """How the contact sheet differs from what an earlier build answers, maybe one of another model."""
+    sample, earlier_model = [answer.query for answer in answers], before.manifest.model_version
+    if earlier_model == after.manifest.model_version:
+        vectors = {query.query: query.vector for query in sample}
+    else:
+        vectors = vectors_under(queries, sample, model_version=earlier_model)
+    return moved_answers(answers, before, after, vectors=vectors, results_per_query=options.results_per_query)
+
+
+def photos_shown(answers: Sequence[Answer], moves: Mapping[str, Moves], changes: BuildChanges | None) -> set[str]:
+    """content_sha256 of the photos of all items on the page."""
+    items = [result.item for answer in answers for result in answer.results]
+    items += [lost.item for of_query in moves.values() for lost in of_query.lost]
+    for kind in changes.kinds.values() if changes else ():
+        items += chain.from_iterable((example.now, example.was) for example in kind.examples)
+    return {item.image_sha256 for item in items if item is not None and item.image_sha256 is not None}
 
 
 def run(job: JobRun, options: Options) -> None:

@@ -372,6 +372,10 @@ def test_a_takedown_needs_a_reason_and_who_asked():
         ('<li title="a: a title">', {"a"}),
         ('<li title="a: b: a title">', {"a", "a: b"}),
         ('<li title="ab: a title: c">', set()),
+        (
+            '<ul class="results"><li title="7: new"><del class="title">a: old</del></li><li title="a: b: c"></li></ul>',
+            {"7", "a", "a: b"},
+        ),
         ("<td><code>{&#34;item_id&#34;:&#34;a&#34;,&#34;title&#34;:&#34;7&#34;}</code></td>", {"a"}),
         ("<td><code>{&#34;item_id&#34;: 7, &#34;title&#34;: &#34;a&#34;}</code></td>", {"7"}),
         ("<td><code>{&#34;item_id&#34;:7.0,&#34;title&#34;:&#34;a&#34;}</code></td>", {"7"}),

@@ -7,35 +7,44 @@ import pytest
 
 from jobs.core.plots import HISTOGRAM_BINS
 from jobs.operations.night import (
+    CatalogChange,
     Gate,
     PastNight,
+    build_before,
     build_of_night,
-    catalog_change,
+    catalog_changes,
     past_nights,
     published_build,
+    refused_by_category,
     rejections_of_night,
     setbacks_of_night,
     steps_of_night,
     vectors_of_night,
 )
 from schemas import INDEX_BUILDS, ITEM_EMBEDDINGS, ITEMS, JOB_RUNS, REJECTED_ROWS
-from tests.operations.nights import BEFORE, MODEL, NIGHT, build_row, gate, job_run
+from tests.operations.nights import BEFORE, MIDNIGHT, MODEL, NIGHT, build_row, gate, job_run
 
 
 def test_items_count_as_new_changed_unchanged_or_gone_by_the_nights_snapshot(items):
-    change = catalog_change(items, NIGHT)
+    changes = catalog_changes(items, NIGHT)
+    assert changes == {
+        "dress": CatalogChange(active=2, new=1, changed=1, unchanged=0, gone=0, moved_on=False),
+        "hat": CatalogChange(active=1, new=0, changed=0, unchanged=1, gone=1, moved_on=False),
+        "(no category)": CatalogChange(active=1, new=0, changed=0, unchanged=1, gone=0, moved_on=False),
+    }
+    change = CatalogChange.together(changes.values())
     assert (change.active, change.new, change.changed, change.unchanged, change.gone) == (4, 1, 1, 2, 1)
     assert change.active == change.new + change.changed + change.unchanged
     assert not change.moved_on
 
 
 def test_a_catalog_that_moved_on_since_is_told(items):
-    assert catalog_change(items, BEFORE).moved_on
+    assert CatalogChange.together(catalog_changes(items, BEFORE).values()).moved_on is True
 
 
 def test_an_empty_catalog_counts_nothing(spark):
-    change = catalog_change(spark.createDataFrame([], ITEMS.schema), NIGHT)
-    assert (change.active, change.gone, change.moved_on) == (0, 0, False)
+    changes = catalog_changes(spark.createDataFrame([], ITEMS.schema), NIGHT)
+    assert CatalogChange.together(changes.values()) == CatalogChange(0, 0, 0, 0, 0, moved_on=False)
 
 
 def test_only_the_newest_run_of_each_job_of_the_chain_counts_in_the_chains_order(spark):
@@ -82,9 +91,24 @@ def test_rejected_rows_are_counted_by_source_and_reason_with_an_example(spark):
     assert found[1].example == '{"event_id": "2"}'
 
 
+def test_refused_rows_of_the_snapshot_are_counted_by_the_category_that_they_name(spark):
+    rows = [
+        ("catalog", NIGHT, "empty_title", '{"item_id": "1", "category": " hat "}'),
+        ("catalog", NIGHT, "null_item_id", '{"category": "hat"}'),
+        ("catalog", NIGHT, "empty_title", '{"item_id": "2", "category": ""}'),
+        ("catalog", NIGHT, "malformed_line", '3,"a hat'),
+        ("catalog", BEFORE, "empty_title", '{"item_id": "1", "category": "hat"}'),
+        ("catalog_flags", NIGHT, "photo_truncated", '{"item_id": "4", "category": "hat"}'),
+        ("query_log", NIGHT, "robot", '{"category": "hat"}'),
+    ]
+    rejected = spark.createDataFrame(rows, REJECTED_ROWS.schema)
+    assert refused_by_category(rejected, NIGHT) == {"hat": 2, "(no category)": 2}
+
+
 def test_weights_are_of_active_items_with_a_readable_photo(items, embeddings, failures):
     vectors = vectors_of_night(items, embeddings, failures, model_version=MODEL, date=NIGHT, categories=5)
     assert vectors.image_status == {"ok": 3, "missing": 1, "broken": 0}
+    assert vectors.photos == {"dress": {"ok": 2}, "hat": {"missing": 1}, "(no category)": {"ok": 1}}
     assert sum(vectors.histogram) == 3
     assert [c.group for c in vectors.categories] == ["dress", "(no category)"]
     assert vectors.failures == {"not a number in the vector": 1}
@@ -120,6 +144,29 @@ def test_an_unchanged_night_stands_on_the_build_before_it(builds):
 def test_a_night_without_builds_has_none(builds):
     assert build_of_night(builds(), NIGHT) is None
     assert published_build(builds(build_row(status="built"))) is None
+
+
+def test_the_build_before_is_the_newest_older_one_that_was_published_ever(builds):
+    two_days_ago = BEFORE - dt.timedelta(days=1)
+    rows = [
+        build_row("older", date=two_days_ago, gates=[], status="superseded"),
+        build_row("before", date=BEFORE, gates=[], status="superseded"),
+        build_row("refused", date=BEFORE, gates=[], status="failed"),
+        build_row("serves", date=NIGHT),
+        build_row("rolled back from", date=NIGHT + dt.timedelta(days=1), gates=[], status="superseded"),
+    ]
+    found = build_before(builds(*rows))
+    assert (found.build_id, found.is_removed) == ("before", False)
+    assert build_before(builds(rows[2], rows[3], rows[4])) is None
+    assert build_before(builds(*rows[:2])) is None
+
+
+def test_a_build_before_whose_folder_is_gone_is_told_as_such_and_not_replaced_by_an_older_one(builds):
+    removed = (*build_row("before", date=BEFORE, gates=[], status="removed")[:-1], MIDNIGHT)
+    never_published = build_row("tried", date=NIGHT, gates=[], status="removed")
+    older = build_row("older", date=BEFORE - dt.timedelta(days=1), gates=[], status="superseded")
+    found = build_before(builds(older, removed, never_published, build_row("serves", date=NIGHT)))
+    assert (found.build_id, found.is_removed) == ("before", True)
 
 
 def test_the_published_build_carries_its_hold(builds):
@@ -162,8 +209,24 @@ def test_each_of_the_last_nights_is_told_by_its_newest_runs_and_build(spark):
     builds = [build_row("a", date=days[1], gates=[gate("recall_at_10", 0.97, 0.95), gate("drift", 0.001, 0.01)])]
     runs, builds = spark.createDataFrame(runs, JOB_RUNS.schema), spark.createDataFrame(builds, INDEX_BUILDS.schema)
     assert past_nights(runs, builds, NIGHT, nights=30) == [
-        PastNight(days[1], embedded=7, refused=4, failed=1, seconds=30.0, recall_at_10=0.97, drift=0.001),
-        PastNight(days[2], embedded=None, refused=None, failed=0, seconds=10.0, recall_at_10=None, drift=None),
+        PastNight(
+            days[1],
+            embedded=7,
+            refused=4,
+            failed=["query-log ingest"],
+            seconds={"embedding items": 10.0, "catalog ingest": 10.0, "query-log ingest": 10.0},
+            recall_at_10=0.97,
+            drift=0.001,
+        ),
+        PastNight(
+            days[2],
+            embedded=None,
+            refused=None,
+            failed=[],
+            seconds={"index build": 10.0},
+            recall_at_10=None,
+            drift=None,
+        ),
     ]
 
 

@@ -1,14 +1,14 @@
-"""Write the night's page: what came in, what was made of it, how the gates judged it, and what shoppers would see.
+"""Write the night's page: what came in and what changed, how gates judged what was made of it, what shoppers would see.
 
 Reads:  job_runs, items, item_images, rejected_rows, item_embeddings, embedding_failures, query_embeddings,
-        index_builds, models, the published index
+        index_builds, models, the published build and the one before it
 Writes: reports/<run_id>/index.html, and the figures for Prometheus where a file is named
 """
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 
@@ -136,7 +136,7 @@ class Page:
         gates = (self.build and self.build.gates) or ()
         return [gate for gate in gates if gate.used is not None]
 
-    @property
+    @cached_property
     def plots(self) -> Mapping[str, Markup]:
         """The plots for which there is data, by name."""
         drawn = {}
@@ -151,7 +151,7 @@ class Page:
             drawn["categories"] = weight_spreads(self.vectors.categories)
         return drawn
 
-    @property
+    @cached_property
     def trends(self) -> Mapping[str, Mapping[str, Markup]]:
         """Plots over the nights, by heading and name; none of a single night."""
         if len(self.past) < 2:

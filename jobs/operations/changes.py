@@ -66,8 +66,7 @@ class LostItem:
 
 @dataclass(frozen=True)
 class Moves:
-    """How the first results of a query differ from those of another build: ids of items that are new there, and lost
-    ones, which were best first."""
+    """How a query's first results differ from another build's: ids that are new there, and lost items, best first."""
 
     came: Collection[str]
     lost: Sequence[LostItem]

@@ -44,7 +44,8 @@ def main() -> None:
     run_step(SPARK_VENV, "installer", [python, _text("setup")], install_uv)
     run_step(SPARK_VENV, "packages", [python, spark, tools], lambda: install(SPARK_VENV, "spark", "spark-dev"))
     run_step(SPARK_VENV, "delta", [python, spark], lambda: _run_module("scripts.delta_jars"))
-    archived = [_java_identity(), SPARK_PROPERTIES.read_text(), _listing(spark_jars())]
+    settings = [file.read_text() for file in (SPARK_PROPERTIES, SPARK_PROPERTIES.with_name("log4j2.properties"))]
+    archived = [_java_identity(), *settings, _listing(spark_jars())]
     run_step(SPARK_VENV, "archive", archived, archive_classes)
     run_step(AIRFLOW_VENV, "venv", [python], lambda: create_venv(AIRFLOW_VENV))
     run_step(AIRFLOW_VENV, "packages", [python, airflow], lambda: install(AIRFLOW_VENV, "airflow"))

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+from pyspark import inheritable_thread_target
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.storagelevel import StorageLevel
@@ -62,5 +63,6 @@ def settings(spark: SparkSession, values: Mapping[str, str]) -> Iterator[None]:
 
 def at_once(*questions: Callable[[], Any]) -> list[Any]:
     """Answers of independent questions to Spark, asked side by side: of small ones, planning is most of the time."""
+    inheriting = inheritable_thread_target(SparkSession.active())  # what the session's tasks are marked with
     with ThreadPoolExecutor(max_workers=len(questions), thread_name_prefix="question") as pool:
-        return [answer.result() for answer in [pool.submit(question) for question in questions]]
+        return [answer.result() for answer in [pool.submit(inheriting(question)) for question in questions]]

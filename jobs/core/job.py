@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 import time
-import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -21,6 +21,7 @@ from jobs.core.console import open_console, progress_bar, quieten_process
 from jobs.core.errors import JobError, JobSkipped
 from jobs.core.lake import Lake
 from jobs.core.lease import TRY, held_lease
+from jobs.core.log import log_json
 from jobs.core.options import AnyOptions, DatedOptions, JobOptions, OptionsError, parse_options
 from jobs.core.session import open_session
 from schemas import JOB_RUNS
@@ -28,6 +29,7 @@ from schemas import JOB_RUNS
 __all__ = ["DatedOptions", "JobError", "JobOptions", "JobRun", "JobSkipped", "main"]
 
 Entered = TypeVar("Entered")
+_log = logging.getLogger(__name__)
 
 # Exit statuses beside success and failure; Airflow's operators know the same numbers.  There is nothing to do here, nor
 # in what follows; all went well, and there is more to do.
@@ -62,7 +64,7 @@ class JobRun:
     @cached_property
     def spark(self) -> SparkSession:
         """The session, opened on first use."""
-        session = open_session(f"make {self.name}")
+        session = open_session(f"make {self.name}", marks={"run_id": self.run_id, "job": self.name})
         jvm_started = session._jvm.java.lang.management.ManagementFactory.getRuntimeMXBean().getStartTime() / 1000
         self._started = min(self._started, jvm_started)
         self._seconds["startup"] = time.time() - self._started
@@ -118,6 +120,7 @@ class JobRun:
     def note(self, text: str) -> None:
         """Say something that a person should read, now and in the record."""
         self._notes.append(text)
+        _log.info(text)
         self.console.print(f"  {text}", markup=False)
 
     def resolve(self, **values: object) -> None:
@@ -148,6 +151,7 @@ class JobRun:
         Returns:
             The process's exit status.
         """
+        _log.info("began with %s", self.options.model_dump_json())
         try:
             with self._as_only_try():
                 run(self, self.options)
@@ -160,9 +164,10 @@ class JobRun:
         except Exception as error:
             self._verdict = "failed"
             self._notes.append(f"{type(error).__name__}: {_first_line(error)}")
-            traceback.print_exc()
+            _log.exception(self._notes[-1])
         if self._is_recorded:
             self._record()
+        self._log_end()
         if self._is_recorded or self._verdict in ("failed", "skipped"):
             self._print_line()
         done = 0 if self._is_finished else EXIT_AGAIN
@@ -195,9 +200,15 @@ class JobRun:
         try:
             self.lake.append(JOB_RUNS, self.spark.createDataFrame([row], JOB_RUNS.schema))
         except Exception:
-            traceback.print_exc()
+            _log.exception("this run could not be recorded in job_runs")
             self.console.print("  job_runs: this run could not be recorded; the log file says why", style="red")
             self._verdict = "failed"
+
+    def _log_end(self) -> None:
+        is_failed = self._verdict == "failed"
+        said = f": {self._notes[-1]}" if self._notes and self._verdict in ("failed", "skipped") else ""
+        seconds = time.time() - self._started
+        _log.log(logging.ERROR if is_failed else logging.INFO, "%s after %.1f s%s", self._verdict, seconds, said)
 
     def _print_line(self) -> None:
         counts = [
@@ -232,6 +243,7 @@ def main(
         sys.exit(2)
     job = JobRun(name, options)
     quieten_process(options.log_dir / "jobs.log")
+    log_json(run_id=job.run_id, job=name)
     sys.exit(job.execute(run))
 
 

@@ -46,7 +46,11 @@ _EMBEDDED = {
 
 
 def open_session(
-    name: str, settings: Mapping[str, str] | None = None, *, properties: str = "spark-defaults.conf"
+    name: str,
+    settings: Mapping[str, str] | None = None,
+    *,
+    properties: str = "spark-defaults.conf",
+    marks: Mapping[str, str] | None = None,
 ) -> SparkSession:
     """Open the session, or take the one that this process already has.
 
@@ -54,10 +58,11 @@ def open_session(
         name: Application name, as the cluster's pages show it.
         settings: What this process needs beside what every job does; a cluster's own settings do not override these.
         properties: File in a checkout's `conf/` with the JVM's own settings for one machine.
+        marks: What every line of Spark's log is to carry: run_id, job.
     """
     running = SparkSession.getActiveSession()
     if running is not None:
-        return running
+        return _marked(running, marks or {})
     if "PYSPARK_GATEWAY_PORT" not in os.environ:  # not started by spark-submit
         os.environ.setdefault("PYSPARK_SUBMIT_ARGS", _submit_arguments(properties))
         # What Spark Connect runs functions with where nothing else is named.
@@ -65,6 +70,8 @@ def open_session(
         # Python processes below the JVM, training's among them, start in folders of their own.
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_CODE), os.environ.get("PYTHONPATH"))))
     SparkContext._ensure_initialized()  # starts the JVM, and with it whatever spark-submit or the properties file set
+    for mark, value in (marks or {}).items():
+        SparkContext._jvm.System.setProperty(f"make.{mark}", value)
     given = SparkConf()
     master = given.get("spark.master", "local[*]")
     configured = {"spark.master": master}
@@ -74,6 +81,13 @@ def open_session(
     configured |= {**_FIXED, **(settings or {})}
     session = SparkSession.builder.appName(name).config(map=configured).getOrCreate()
     session.sparkContext.setLogLevel("WARN")
+    return _marked(session, marks or {})
+
+
+def _marked(session: SparkSession, marks: Mapping[str, str]) -> SparkSession:
+    """The session, whose tasks write these marks on the lines of executors' logs."""
+    for mark, value in marks.items():
+        session.sparkContext.setLocalProperty(f"mdc.{mark}", value)
     return session
 
 

@@ -1,5 +1,6 @@
 """One job of `jobs/` as an Airflow task: a spark-submit of its file, and nothing of its code."""
 
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from airflow.providers.apache.spark.hooks.spark_submit import SparkSubmitHook
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
+from airflow.providers.openlineage import conf as lineage
 from airflow.sdk import Asset, Context, Param, Variable
 from airflow.sdk.exceptions import (
     AirflowException,
@@ -94,7 +96,7 @@ class SparkJobOperator(SparkSubmitOperator):
             AirflowException: It ended with any other status but 0; the message is what it said last.
         """
         self.application_args = [argument for argument in self.application_args if argument]
-        self.env_vars = _settings()
+        self.env_vars = {**_settings(), **_lineage(context)}
         try:
             super().execute(context)
         except (AirflowException, RuntimeError) as error:
@@ -139,6 +141,27 @@ def _settings() -> dict[str, str]:
             f'variable {SETTINGS}: expected {{"MAKE_...": "...", ...}}, got {settings}: change it and clear this task'
         )
     return {name: str(value) for name, value in settings.items()}
+
+
+def _lineage(context: Context) -> dict[str, str]:
+    """What the job sends its own OpenLineage events with, below this task's; nothing where Airflow sends none."""
+    if lineage.is_disabled():
+        return {}
+    # Loaded where it is wanted only: each costs a task seconds.
+    from airflow.providers.openlineage.plugins.listener import get_openlineage_listener
+    from airflow.providers.openlineage.plugins.macros import lineage_parent_id, lineage_root_parent_id
+
+    task = context["ti"]
+    variables = {
+        "OPENLINEAGE_NAMESPACE": lineage.namespace(),
+        "OPENLINEAGE_PARENT_ID": lineage_parent_id(task),
+        "OPENLINEAGE_ROOT_PARENT_ID": lineage_root_parent_id(task),
+    }
+    # Of Airflow's own settings; what its environment says of OpenLineage the job inherits.
+    config = get_openlineage_listener().adapter.get_openlineage_config()
+    if config and "transport" in config:
+        variables["OPENLINEAGE__TRANSPORT"] = json.dumps(config["transport"])
+    return variables
 
 
 def spark_job(domain: str, job: str, *, doc: str, options: Sequence[str] = DATED, **arguments) -> SparkJobOperator:

@@ -1,6 +1,7 @@
 """Bring the catalog up to a day's snapshot: items, their photos, and what was refused and why.
 
-Reads:  a full snapshot (MAKE_CATALOG), its photos (MAKE_IMAGES), items, item_images, forgotten_items, job_runs
+Reads:  a full snapshot (MAKE_CATALOG), its photos (MAKE_IMAGES), items, item_images, forgotten_items, job_runs;
+        rejected_rows once they are written
 Writes: items, item_images, rejected_rows
 """
 
@@ -105,6 +106,7 @@ def run(job: JobRun, options: Options) -> None:
     """Check the rows, read the photos that are new, change the items that changed."""
     # Batches of photos stay far below the 2 GiB that one Arrow batch can hold.
     job.spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "256")
+    job.access.sources.extend(filter(None, (options.catalog, options.images)))
     try:
         snapshot = read_snapshot(job.spark, options.catalog)
         source = open_source(job.spark, options.images)

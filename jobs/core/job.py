@@ -19,8 +19,9 @@ from pyspark.sql import SparkSession
 
 from jobs.core.console import open_console, progress_bar, quieten_process
 from jobs.core.errors import JobError, JobSkipped
-from jobs.core.lake import Lake
+from jobs.core.lake import Access, Lake
 from jobs.core.lease import TRY, held_lease
+from jobs.core.lineage import Lineage
 from jobs.core.log import log_json
 from jobs.core.options import AnyOptions, DatedOptions, JobOptions, OptionsError, parse_options
 from jobs.core.session import open_session
@@ -51,6 +52,8 @@ class JobRun:
         self.options = options
         self.console = open_console()
         self.run_id = options.run_id or f"manual-{uuid.uuid4().hex[:12]}"
+        self.access = Access()
+        self._lineage = Lineage(self)
         self._started = psutil.Process().create_time()
         self._failed_tasks_before = 0
         self._counts: dict[str, int | None] = {"rows_in": None, "rows_out": None, "rows_rejected": None}
@@ -64,7 +67,9 @@ class JobRun:
     @cached_property
     def spark(self) -> SparkSession:
         """The session, opened on first use."""
-        session = open_session(f"make {self.name}", marks={"run_id": self.run_id, "job": self.name})
+        session = open_session(
+            f"make {self.name}", self._lineage.spark_settings, marks={"run_id": self.run_id, "job": self.name}
+        )
         jvm_started = session._jvm.java.lang.management.ManagementFactory.getRuntimeMXBean().getStartTime() / 1000
         self._started = min(self._started, jvm_started)
         self._seconds["startup"] = time.time() - self._started
@@ -74,7 +79,7 @@ class JobRun:
     @cached_property
     def lake(self) -> Lake:
         """The lake that the options name."""
-        return Lake(self.spark, self.options.lake)
+        return Lake(self.spark, self.options.lake, self.access)
 
     @property
     def logical_date(self) -> date | None:
@@ -152,6 +157,7 @@ class JobRun:
             The process's exit status.
         """
         _log.info("began with %s", self.options.model_dump_json())
+        self._lineage.began()
         try:
             with self._as_only_try():
                 run(self, self.options)
@@ -168,6 +174,7 @@ class JobRun:
         if self._is_recorded:
             self._record()
         self._log_end()
+        self._lineage.ended(self._verdict, self._notes[-1] if self._notes else "")
         if self._is_recorded or self._verdict in ("failed", "skipped"):
             self._print_line()
         done = 0 if self._is_finished else EXIT_AGAIN

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from pydantic import Field, model_validator
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.core.job import JobRun
@@ -31,19 +31,20 @@ class JudgedOptions(DatedOptions):
         return self
 
 
-def read_judged_queries(spark: SparkSession, options: JudgedOptions, *, attributes: Sequence[str] = ()) -> DataFrame:
+def read_judged_queries(job: JobRun, options: JudgedOptions, *, attributes: Sequence[str] = ()) -> DataFrame:
     """Read the judged queries that have a relevant item.
 
     Args:
-        spark: The session.
+        job: The run that reads them.
         options: Where they lie.
         attributes: Further columns of the queries' table.
 
     Returns:
         query_id, query, relevant (array of item_id) and attributes (map of column to value as text).
     """
-    queries = read_source(spark, options.judged_queries, required=("query_id", "query", *attributes))
-    judgments = read_source(spark, options.judgments, required=("query_id", "item_id"))
+    job.access.sources.extend((options.judged_queries, options.judgments))
+    queries = read_source(job.spark, options.judged_queries, required=("query_id", "query", *attributes))
+    judgments = read_source(job.spark, options.judgments, required=("query_id", "item_id"))
     of_query, of_item = (
         identifier_of(name, judgments.schema[name].dataType).alias(name) for name in ("query_id", "item_id")
     )

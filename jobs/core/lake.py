@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import date
 from functools import reduce
 from operator import and_
@@ -49,6 +50,21 @@ class MergeCounts:
         return self.inserted + self.updated
 
 
+@dataclass(frozen=True)
+class Access:
+    """What a run has read and written so far; a table that it found nothing to change in counts as written.
+
+    Attributes:
+        sources: Addresses of what was read from outside of the lake.
+        read: Tables by name.  What a write compares with is not read.
+        written: Tables by name.
+    """
+
+    sources: list[str] = field(default_factory=list)
+    read: dict[str, Table] = field(default_factory=dict)
+    written: dict[str, Table] = field(default_factory=dict)
+
+
 def root_uri(root: str) -> str:
     """A lake's root as all processes name it, in whichever folder they run."""
     fs, path = url_to_fs(root)
@@ -61,10 +77,12 @@ class Lake:
     Args:
         spark: The session that reads and writes the tables.
         root: A folder or URI that Hadoop (for tables) and fsspec (for files) both reach.
+        access: Where to keep what is read and written.
     """
 
-    def __init__(self, spark: SparkSession, root: str) -> None:
+    def __init__(self, spark: SparkSession, root: str, access: Access | None = None) -> None:
         self._spark = spark
+        self._access = access or Access()
         self.fs: AbstractFileSystem
         self.fs, self._files_root = url_to_fs(root)
         self.is_local = self.fs.protocol in _LOCAL_PROTOCOLS
@@ -107,6 +125,10 @@ class Lake:
 
     def read(self, table: Table, version: int | None = None) -> DataFrame:
         """The table's present rows, or those of a version: what a job reads more than once should not move."""
+        self._access.read[table.name] = table
+        return self._rows(table, version)
+
+    def _rows(self, table: Table, version: int | None = None) -> DataFrame:
         present = self.delta(table).toDF()
         if version is None:
             return present
@@ -122,6 +144,7 @@ class Lake:
             after: The version after which changes count.
             until: The last version that counts; later than `after`.
         """
+        self._access.read[table.name] = table
         feed = self._spark.read.format("delta").option("readChangeFeed", True)
         versions = feed.option("startingVersion", after + 1).option("endingVersion", until)
         return versions.load(self.table_uri(table))
@@ -141,9 +164,14 @@ class Lake:
         """The newest version of each, by table name: the provenance of whatever is cut from them now."""
         return {table.name: self.version(table) for table in tables}
 
+    def _target(self, table: Table) -> DeltaTable:
+        """The table's handle, to write to it."""
+        self._access.written[table.name] = table
+        return self.delta(table)
+
     def append(self, table: Table, rows: DataFrame) -> None:
         """Add rows to a table of records."""
-        self.delta(table)
+        self._target(table)
         table.conform(rows).write.format("delta").mode("append").save(self.table_uri(table))
 
     def replace(self, table: Table, rows: DataFrame, where: Column | None = None) -> bool:
@@ -157,7 +185,8 @@ class Lake:
         Returns:
             False when the slice already holds the same content, provenance aside: nothing was written.
         """
-        present = self.read(table)
+        self._target(table)
+        present = self._rows(table)
         if where is not None:
             present = present.where(where)
         rows = table.conform(rows).persist(StorageLevel.DISK_ONLY)
@@ -192,7 +221,7 @@ class Lake:
         Returns:
             How many rows were inserted and updated; both 0 means that no version was written.
         """
-        target = self.delta(table)
+        target = self._target(table)
         same_key = [F.col(f"t.{k}") == F.col(f"s.{k}") for k in table.key]
         same_key += [F.col(f"t.{k}") == F.lit(v) for k, v in (within or {}).items()]
         on = reduce(and_, same_key)
@@ -203,7 +232,7 @@ class Lake:
             differs = differs if when is None else differs & when
         is_new = F.col(f"t.{table.key[0]}").isNull()
         # Of a version, because a plan over the moving table would be planned anew, in vain, after the commit below.
-        present = self.read(table, self.version(table))
+        present = self._rows(table, self.version(table))
         keys_and_content = present.select(*table.key, *(() if insert_only else table.content_columns))
         changes = (
             table.conform(source)
@@ -229,10 +258,15 @@ class Lake:
 
     def delete(self, table: Table, where: Column) -> int:
         """Delete the rows for which `where` holds; returns how many, and writes no version when there are none."""
-        rows = self.read(table).where(where).count()
+        target = self._target(table)
+        rows = self._rows(table).where(where).count()
         if rows:
-            self.delta(table).delete(where)
+            target.delete(where)
         return rows
+
+    def update(self, table: Table, where: Column, values: Mapping[str, Column]) -> None:
+        """Set columns of the rows for which `where` holds."""
+        self._target(table).update(where, dict(values))
 
     def delete_matching(self, table: Table, rows: DataFrame, *, within: dict[str, str]) -> int:
         """Delete what equals a row in its columns; returns how many, and writes no version when there are none.
@@ -243,13 +277,13 @@ class Lake:
             within: Column values that limit what is deleted, so that only their partition is read.
         """
         limits = [F.col(name) == F.lit(value) for name, value in within.items()]
-        present = self.read(table, self.version(table)).where(reduce(and_, limits))
+        target = self._target(table).alias("t")
+        present = self._rows(table, self.version(table)).where(reduce(and_, limits))
         with persisted(present.join(rows, on=rows.columns, how="left_semi").select(*rows.columns)) as matching:
             count = matching.count()
             if count:
                 on = [F.col(f"t.{name}") == F.col(f"s.{name}") for name in rows.columns]
                 on += [F.col(f"t.{name}") == F.lit(value) for name, value in within.items()]
-                target = self.delta(table).alias("t")
                 target.merge(matching.distinct().alias("s"), reduce(and_, on)).whenMatchedDelete().execute()
         return count
 
@@ -258,7 +292,8 @@ class Lake:
 
         Partition columns are missing: files do not hold them.
         """
-        of_files = [field for field in table.schema if field.name not in table.partitioned_by]
+        self._access.read[table.name] = table
+        of_files = [column for column in table.schema if column.name not in table.partitioned_by]
         folders = [self.table_uri(table)]
         # Readers skip folders with such a name, unless they are told of it.
         if self.fs.isdir(self.path("tables", table.name, _FEED)):
@@ -274,7 +309,7 @@ class Lake:
             retention_hours: Files are kept that some version of so many hours needs, and feed files so young.  Readers
                 of such a version, and writers of files that no version has yet, go on undisturbed.
         """
-        delta = self.delta(table)
+        delta = self._target(table)
         self._spark.sql(f"REORG TABLE {sql_path(self.table_uri(table))} APPLY (PURGE)")
         # Or Delta allows a week and more only.
         with settings(self._spark, {"spark.databricks.delta.retentionDurationCheck.enabled": "false"}):
@@ -294,7 +329,7 @@ class Lake:
         slice_ = (F.col("source") == F.lit(source)) & (F.col("logical_date") == F.lit(logical_date))
         rows = rows.select(F.lit(source).alias("source"), F.lit(logical_date).alias("logical_date"), "reason", "row")
         self.replace(REJECTED_ROWS, rows, slice_)
-        return self.read(REJECTED_ROWS).where(slice_).count()
+        return self._rows(REJECTED_ROWS).where(slice_).count()
 
     # ---------------------------------------------------------------- folders
 

@@ -1,6 +1,6 @@
 """Embed the active items whose vector is missing or stale.
 
-Reads:  items, item_images, item_embeddings, embedding_failures, models, job_runs
+Reads:  items, item_images, item_embeddings, embedding_failures, models, index_builds, job_runs
 Writes: item_embeddings, embedding_failures
 """
 

@@ -1,6 +1,6 @@
 """Embed the head queries of the log's window, so that analysts can join without Python.
 
-Reads:  query_events, query_embeddings, models, job_runs
+Reads:  query_events, query_embeddings, models, index_builds, job_runs
 Writes: query_embeddings
 """
 

@@ -162,13 +162,13 @@ def switch_published(job: JobRun, build: Row, replaced: Row | None, *, hold: dic
         "published_at": F.when(is_build, dt.datetime.now(dt.UTC)).otherwise(F.col("published_at")),
         "hold": F.when(is_build, held.cast(HOLD)),
     }
-    _change(lambda: job.lake.delta(INDEX_BUILDS).update(is_build | (F.col("status") == "published"), values))
+    _change(lambda: job.lake.update(INDEX_BUILDS, is_build | (F.col("status") == "published"), values))
     mirror_published(job.lake, build["build_id"])
 
 
 def lift_hold(job: JobRun) -> None:
     """Take the hold from whichever build is published."""
-    _change(lambda: job.lake.delta(INDEX_BUILDS).update(F.col("status") == "published", {"hold": F.lit(None)}))
+    _change(lambda: job.lake.update(INDEX_BUILDS, F.col("status") == "published", {"hold": F.lit(None)}))
 
 
 def mark_removed(lake: Lake, build_ids: Collection[str]) -> set[str]:
@@ -188,7 +188,7 @@ def mark_removed(lake: Lake, build_ids: Collection[str]) -> set[str]:
     named = F.col("build_id").isin(list(build_ids))
     there = named & ~F.col("status").isin("published", REMOVED)
     if not lake.read(INDEX_BUILDS).where(there).isEmpty():
-        _change(lambda: lake.delta(INDEX_BUILDS).update(there, {"status": F.lit(REMOVED)}))
+        _change(lambda: lake.update(INDEX_BUILDS, there, {"status": F.lit(REMOVED)}))
     published = published_build(lake)
     free = {build_id for build_id in build_ids if published is None or build_id != published["build_id"]}
     for table in (DUPLICATE_ITEMS, QUERY_NEIGHBOURS):

@@ -1,7 +1,7 @@
 """Judge the night's build by its gates; a build that fails one is recorded as failed and never published.
 
 Reads:  index_builds, items, item_images, query_embeddings, models, indexes/<build_id>/; judged queries where they are
-        configured
+        configured; query_neighbours once they are written
 Writes: index_builds; of a build that passes, duplicate_items and query_neighbours
 """
 

@@ -59,7 +59,7 @@ def judged_gates(
         min_recall: Least recall@10 beyond what chance finds.
         max_loss: How much of the published build's figures may be lost.
     """
-    queries = read_judged_queries(job.spark, options).orderBy("query_id").collect()
+    queries = read_judged_queries(job, options).orderBy("query_id").collect()
     count_judged_run(job, [(query["query_id"], query["query"]) for query in queries])
     figures = judged_figures(new, encoder, queries)
     if not figures[_RECALL]:

@@ -160,6 +160,7 @@ def _answer_file(job: JobRun, options: Options, conditions: ItemFilter) -> None:
         fs, output = url_to_fs(options.output)
         if fs.exists(output):
             raise JobError(f"--output {options.output} is there already: name another place, or remove it")
+        job.access.sources.append(options.queries)
         queries = read_source(job.spark, options.queries, required=("query_id", "query"))
         is_asked = F.length(F.trim("query")) > 0
         count, asked = queries.agg(F.count("*"), F.count(F.when(is_asked, 1))).first()

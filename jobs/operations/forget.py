@@ -87,7 +87,7 @@ class Takedown:
         if rows:
             forgotten = F.array(*map(F.lit, self._sought.ids))
             lists = {name: F.array_except(name, forgotten) for name in ("relevant", "found")}
-            self._lake.delta(table).update(where, lists)
+            self._lake.update(table, where, lists)
         self.removed["rows"] += rows
 
     def purge(self, tables: Sequence[Table]) -> None:

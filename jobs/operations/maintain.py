@@ -263,7 +263,7 @@ def retire_model(lake: Lake, version: str) -> int:
     of_model = F.col("model_version") == version
     removed = sum(lake.delete(table, of_model) for table in OF_A_MODEL)
     remove_staged(lake, version)
-    lake.delta(MODELS).update(of_model & (F.col("stage") != "retired"), {"stage": F.lit("retired")})
+    lake.update(MODELS, of_model & (F.col("stage") != "retired"), {"stage": F.lit("retired")})
     return removed
 
 

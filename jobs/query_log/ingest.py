@@ -207,6 +207,7 @@ def refused_rows(cleaned: DataFrame, *, logical_date: dt.date) -> DataFrame:
 def run(job: JobRun, options: Options) -> None:
     """Read the log once, judge every row, and replace the run's dates in both tables."""
     first, last = options.first_date, options.last_date
+    job.access.sources.append(options.query_log)
     raw = read_source(job.spark, options.query_log, required=REQUIRED, optional=OPTIONAL)
     newest = job.lake.read(QUERY_EVENTS).agg(F.max("event_date")).first()[0]
     horizon = max(options.date, newest or options.date)

@@ -1,6 +1,6 @@
 """Weigh what shoppers clicked and bought, and join queries whose shoppers clicked the same products.
 
-Reads:  query_events
+Reads:  query_events; query_item_pairs and similar_queries once they are written
 Writes: query_item_pairs, similar_queries
 """
 

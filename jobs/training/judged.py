@@ -81,7 +81,7 @@ def load_judged_set(job: JobRun, options: MeasuringOptions, *, training_set_id: 
         JobError: No query is left, or the training set is gone.
     """
     if options.judged_queries:
-        queries = read_judged_queries(job.spark, options, attributes=options.slice_by)
+        queries = read_judged_queries(job, options, attributes=options.slice_by)
     else:
         queries = _held_out_queries(job, training_set_id)
         job.note(

@@ -1,6 +1,6 @@
 """Train MAKE on a training set, with Petastorm feeding one or more workers.
 
-Reads:  training_sets
+Reads:  training_sets, models
 Writes: models
 """
 

@@ -18,6 +18,7 @@ from schemas import ALL_TABLES, INDEX_BUILDS, ITEMS, JOB_RUNS, REJECTED_ROWS
 from scripts.airflow_server import HOST, password, running_airflow
 from scripts.environment import ROOT
 from tests.chat import listening_chat
+from tests.collector import listening_collector
 from tests.lakes import put_promoted_model
 
 FIRST, SECOND = dt.date(2026, 11, 20), dt.date(2026, 11, 21)
@@ -43,7 +44,13 @@ def chat():
 
 
 @pytest.fixture(scope="module")
-def server(lake, spark, folder, chat, model_folder, run_job_in):
+def collector():
+    with listening_collector() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def server(lake, spark, folder, chat, collector, model_folder, run_job_in):
     """A server over a generated catalog, with a model; yields its port."""
     put_promoted_model(lake, spark, model_folder)
     data = folder / "data"
@@ -54,6 +61,7 @@ def server(lake, spark, folder, chat, model_folder, run_job_in):
         "MAKE_TASK_RETRIES": "0",
         "MAKE_LATE_AFTER_HOURS": "0.001",
         "AIRFLOW_CONN_MAKE_WEBHOOK": json.dumps({"conn_type": "http", "host": chat.url}),
+        "OPENLINEAGE_URL": collector.url,
         # A lost task is found out soon.
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "10",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
@@ -122,6 +130,49 @@ def test_two_nights_at_once_take_turns_and_the_later_one_has_the_last_word(airfl
     assert max(row["snapshot_date"] for row in active.collect()) == SECOND
     (published,) = lake.read(INDEX_BUILDS).where("status = 'published'").collect()
     assert (published["logical_date"], published["items"]) == (SECOND, active.count())
+
+
+def events(collector, job: str, state: str) -> list[dict]:
+    """What the collector was told so far of a job's runs that are in this state."""
+    told = list(collector.events)
+    return [event for event in told if (event["job"]["name"], event["eventType"]) == (job, state)]
+
+
+def parents(told: list[dict]) -> set[tuple[str, str]]:
+    """Job and run that started these runs."""
+    facets = [event["run"]["facets"]["parent"] for event in told]
+    return {(parent["job"]["name"], parent["run"]["runId"]) for parent in facets}
+
+
+def names(told: list[dict]) -> set[tuple[str, str]]:
+    return {(event["job"]["name"], event["run"]["runId"]) for event in told}
+
+
+def table_names(datasets: list[dict]) -> set[str]:
+    return {dataset["name"].rpartition("/")[2] for dataset in datasets}
+
+
+def test_lineage_leads_from_nights_by_their_tasks_to_the_tables_of_jobs(airflow, nights, collector):
+    def ended_nights() -> list[dict]:
+        ended = events(collector, "catalog_nightly", "COMPLETE")
+        return ended if len(ended) == len(nights) else []
+
+    of_nights = names(airflow.wait_for(ended_nights, "the nights' events"))
+    for task in ("catalog.ingest", "embedding.items", "index.publish"):
+        of_task = events(collector, f"catalog_nightly.{task}", "COMPLETE")
+        of_job = events(collector, f"make.{task}", "COMPLETE")
+        assert len(of_job) == len(nights)
+        assert parents(of_job) == names(of_task)
+        assert parents(of_task) == of_nights
+    (first, _) = events(collector, "make.embedding.items", "COMPLETE")
+    assert table_names(first["inputs"]) >= {"items", "item_images", "models"}
+    assert "item_embeddings" in table_names(first["outputs"])
+
+
+def test_lineage_tells_of_a_job_that_failed_and_of_its_task(nights, collector):
+    of_job = events(collector, "make.catalog.ingest", "FAIL")
+    assert parents(of_job) == names(events(collector, "catalog_nightly.catalog.ingest", "FAIL")) != set()
+    assert "nothing is there" in of_job[0]["run"]["facets"]["errorMessage"]["message"]
 
 
 def test_clearing_a_finished_task_changes_no_row(airflow, nights, lake):

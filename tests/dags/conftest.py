@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT / "dags"))
 SPARK_SUBMIT = """#!/bin/sh
 (IFS='	'; echo "$*") >> "$SUBMITTED"
 echo "$MAKE_KEEP_BUILDS" >> "$SUBMITTED.settings"
+env | grep '^OPENLINEAGE_' >> "$SUBMITTED.lineage"
 case "$*" in
     *"--deploy-mode cluster"*) echo "Submitted application application_1700000000000_0001" ;;
     *"$SKIPPED_JOB"*) exit 99 ;;
@@ -78,6 +79,10 @@ class Submissions:
     def kept_builds(self) -> set[str]:
         """What the jobs' environment said of MAKE_KEEP_BUILDS."""
         return set(self._file.with_suffix(".settings").read_text().splitlines())
+
+    def lineage(self) -> set[str]:
+        """Lines of what the jobs' environment said of OpenLineage."""
+        return set(self._file.with_suffix(".lineage").read_text().splitlines())
 
     def run_ids(self) -> set[str]:
         words = self._file.read_text().split()

@@ -1,6 +1,7 @@
 """Whole runs of the DAGs by Airflow itself, with a spark-submit that only writes down how it was called."""
 
 import json
+import re
 import threading
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -34,6 +35,24 @@ def test_jobs_have_the_settings_of_the_variable_before_those_of_the_workers(subm
     assert submissions.kept_builds() == {"9"}
     assert states_of(table_maintenance)[0] == "success"
     assert submissions.kept_builds() == {"9", "3"}
+
+
+def test_by_default_jobs_are_told_nothing_of_lineage(submissions):
+    assert states_of(table_maintenance)[0] == "success"
+    assert submissions.lineage() == set()
+
+
+def test_jobs_send_lineage_below_their_task_by_what_airflow_is_configured_with(submissions, monkeypatch):
+    transport = '{"type": "http", "url": "http://127.0.0.1:9"}'
+    monkeypatch.setenv("AIRFLOW__OPENLINEAGE__TRANSPORT", transport)
+    monkeypatch.setenv("AIRFLOW__OPENLINEAGE__NAMESPACE", "shop")
+    assert states_of(table_maintenance)[0] == "success"
+    of_one_task = (line for line in submissions.lineage() if "PARENT" not in line or ".operations.maintain/" in line)
+    settings = dict(line.split("=", 1) for line in of_one_task)
+    assert settings["OPENLINEAGE__TRANSPORT"] == transport
+    assert settings["OPENLINEAGE_NAMESPACE"] == "shop"
+    parent = settings["OPENLINEAGE_PARENT_ID"]
+    assert re.fullmatch(r"shop/table_maintenance\.operations\.maintain/[0-9a-f-]{36}", parent)
 
 
 @pytest.mark.parametrize("settings", ['{"LD_PRELOAD": "x.so"}', '["MAKE_LAKE"]', '{"MAKE_LAKE; rm": ""}'])

@@ -1,7 +1,7 @@
 # `make` lists the targets.  Each sets up first what it needs; when nothing has changed that takes no time.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train nightly backfill airflow sql sql-server pack ablations test test-slow lint format clean
+.PHONY: help setup demo train nightly backfill airflow sql sql-server s3 pack ablations test test-slow lint format clean
 
 SPARK_PYTHON := .venv/bin/python
 AIRFLOW_PYTHON := .venv-airflow/bin/python
@@ -33,6 +33,10 @@ sql-server: setup ## Serve SQL on 127.0.0.1 to JDBC tools (port 10000) and Spark
 
 airflow: setup ## Serve Airflow on 127.0.0.1:8080: scheduler and web UI, over your data or the demo's (PARAMS="--port ...").
 	@$(SPARK_PYTHON) -m scripts.airflow_server $(PARAMS)
+
+s3: setup ## Put Hadoop's S3 client, some 600 MB, beside Spark's JARs, for a lake at s3a:// (docs/cluster.md).
+	@$(SPARK_PYTHON) -m scripts.spark_jars s3
+	@sh scripts/setup.sh
 
 pack: setup ## Pack the wheel, and an environment that has it and its pins, into dist/ for a cluster (docs/cluster.md).
 	@$(SPARK_PYTHON) -m scripts.pack

@@ -32,7 +32,7 @@ class JobProcess:
         folder.mkdir(parents=True, exist_ok=True)
         self.console = folder / "console"
         environment = {
-            **_environment_of_processes(),
+            **environment_of_processes(),
             "MAKE_LOG_DIR": str(folder / "logs"),
             "MAKE_CONSOLE": str(self.console),
         }
@@ -126,7 +126,7 @@ class Cluster:
     def start(self) -> None:
         """Start the master, then its workers."""
         self.conf_dir.mkdir(parents=True)
-        environment = _environment_of_processes()
+        environment = environment_of_processes()
         settings = {
             "spark.master": self.master,
             "spark.driver.host": "127.0.0.1",
@@ -198,7 +198,7 @@ def standalone_cluster(folder: Path, *, with_code: bool = True) -> Iterator[Clus
         cluster.stop()
 
 
-def _environment_of_processes() -> dict[str, str]:
+def environment_of_processes() -> dict[str, str]:
     """What a person's shell would have: nothing of the session that this process itself has open."""
     return {name: value for name, value in spark_environment().items() if name not in _OF_A_SESSION}
 

@@ -43,7 +43,7 @@ def main() -> None:
     run_step(SPARK_VENV, "java", [_java_identity()], check_java)
     run_step(SPARK_VENV, "installer", [python, _text("setup")], install_uv)
     run_step(SPARK_VENV, "packages", [python, spark, tools], lambda: install(SPARK_VENV, "spark", "spark-dev"))
-    run_step(SPARK_VENV, "delta", [python, spark], lambda: _run_module("scripts.delta_jars"))
+    run_step(SPARK_VENV, "delta", [python, spark], lambda: _run_module("scripts.spark_jars", "delta"))
     settings = [file.read_text() for file in (SPARK_PROPERTIES, SPARK_PROPERTIES.with_name("log4j2.properties"))]
     archived = [_java_identity(), *settings, _listing(spark_jars())]
     run_step(SPARK_VENV, "archive", archived, archive_classes)
@@ -154,8 +154,9 @@ def spark_jars() -> Path:
     return next(SPARK_VENV.glob("lib/python3*/site-packages/pyspark/jars"))
 
 
-def _run_module(module: str) -> str:
-    return run_logged([SPARK_VENV / "bin" / "python", "-m", module], env=spark_environment()).strip()
+def _run_module(module: str, *arguments: str) -> str:
+    command = [SPARK_VENV / "bin" / "python", "-m", module, *arguments]
+    return run_logged(command, env=spark_environment()).strip()
 
 
 def run_logged(command: list[str | Path], *, env: dict[str, str] | None = None) -> str:

@@ -19,7 +19,7 @@ from pyspark.sql import SparkSession
 
 from jobs.core.console import open_console, progress_bar, quieten_process
 from jobs.core.errors import JobError, JobSkipped
-from jobs.core.lake import Access, Lake
+from jobs.core.lake import Access, Lake, is_on_s3
 from jobs.core.lease import TRY, held_lease
 from jobs.core.lineage import Lineage
 from jobs.core.log import log_json
@@ -158,7 +158,26 @@ class JobRun:
         """
         _log.info("began with %s", self.options.model_dump_json())
         self._lineage.began()
+        with ExitStack() as held:
+            self._attempt(run, held)
+            if self._is_recorded:
+                self._record()
+        self._log_end()
+        self._lineage.ended(self._verdict, self._notes[-1] if self._notes else "")
+        if self._is_recorded or self._verdict in ("failed", "skipped"):
+            self._print_line()
+        done = 0 if self._is_finished else EXIT_AGAIN
+        return {"failed": 1, "skipped": EXIT_SKIPPED}.get(self._verdict, done)
+
+    def _attempt(self, run: Callable[[JobRun, JobOptions], None], held: ExitStack) -> None:
+        """Run the job; whatever comes of it is a verdict and a note.
+
+        Args:
+            run: The job.
+            held: Takes what the run has to hold until its record is written.
+        """
         try:
+            held.enter_context(self._as_only_driver())
             with self._as_only_try():
                 run(self, self.options)
         except JobSkipped as skipped:
@@ -171,14 +190,12 @@ class JobRun:
             self._verdict = "failed"
             self._notes.append(f"{type(error).__name__}: {_first_line(error)}")
             _log.exception(self._notes[-1])
-        if self._is_recorded:
-            self._record()
-        self._log_end()
-        self._lineage.ended(self._verdict, self._notes[-1] if self._notes else "")
-        if self._is_recorded or self._verdict in ("failed", "skipped"):
-            self._print_line()
-        done = 0 if self._is_finished else EXIT_AGAIN
-        return {"failed": 1, "skipped": EXIT_SKIPPED}.get(self._verdict, done)
+
+    def _as_only_driver(self) -> AbstractContextManager[object]:
+        """Waits for its turn where two drivers that commit at once would lose a commit."""
+        if is_on_s3(self.options.lake) and self.lake.loses_commits:  # a lake elsewhere needs no session for the answer
+            return held_lease(self, "driver", wait=True)
+        return nullcontext()
 
     def _as_only_try(self) -> AbstractContextManager[object]:
         """Ends an earlier try that an orchestrator has lost and that is still at work.  A run by hand has one try."""

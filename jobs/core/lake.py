@@ -13,6 +13,7 @@ from datetime import date
 from functools import reduce
 from operator import and_
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from delta.tables import DeltaTable
 from fsspec import AbstractFileSystem
@@ -25,12 +26,16 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import MapType, StructType
 from pyspark.storagelevel import StorageLevel
 
+from jobs.core.errors import JobError
 from jobs.core.frames import persisted, settings
 from schemas import REJECTED_ROWS
 from schemas.table import Table, sql_path
 
 _IS_NEW = "_is_new"
 _LOCAL_PROTOCOLS = ("file", ("file", "local"))
+# Where Delta's own store of a log looks whether a version is there, and then writes it, whoever wrote it meanwhile.
+_S3_SCHEMES = ("s3", "s3a", "s3n")
+_ONE_DRIVER_STORE = "io.delta.storage.S3SingleDriverLogStore"
 # Where Delta keeps the files of a change data feed, below the table.
 _FEED = "_change_data"
 # Runs that create a table at once get in each other's way for a moment.
@@ -71,6 +76,11 @@ def root_uri(root: str) -> str:
     return Path(path).as_uri() if fs.protocol in _LOCAL_PROTOCOLS else root.rstrip("/")
 
 
+def is_on_s3(root: str) -> bool:
+    """Whether Spark reaches a lake's tables through Hadoop's S3 client."""
+    return urlsplit(root).scheme in _S3_SCHEMES
+
+
 class Lake:
     """Tables and folders below one root.
 
@@ -84,10 +94,40 @@ class Lake:
         self._spark = spark
         self._access = access or Access()
         self.fs: AbstractFileSystem
-        self.fs, self._files_root = url_to_fs(root)
+        # Tasks and other runs write here too: listings that a process keeps would not show it.
+        self.fs, self._files_root = url_to_fs(root, use_listings_cache=False)
         self.is_local = self.fs.protocol in _LOCAL_PROTOCOLS
         self.root = root_uri(root)
+        self._refuse_unknown_scheme()
         self._verified: set[str] = set()
+        self._copies: list[tempfile.TemporaryDirectory] = []
+
+    def _refuse_unknown_scheme(self) -> None:
+        """Make sure that Spark can reach the tables.
+
+        Raises:
+            JobError: It has no client for such addresses.
+        """
+        scheme = urlsplit(self.root).scheme
+        configuration = self._spark._jsc.hadoopConfiguration()
+        try:
+            self._spark._jvm.org.apache.hadoop.fs.FileSystem.getFileSystemClass(scheme, configuration)
+        except Py4JJavaError as error:
+            raise JobError(
+                f"{self.root}: Spark has no client for {scheme}:// among its JARs. For s3a:// `make s3` puts Hadoop's "
+                "there; docs/cluster.md says what a cluster needs"
+            ) from error
+
+    @property
+    def loses_commits(self) -> bool:
+        """Whether of two drivers that commit to a table at once one may overwrite the other's commit, and none notices.
+
+        On S3 that is so unless the session has a log store for several drivers.
+        """
+        if not is_on_s3(self.root):
+            return False
+        store = f"spark.delta.logStore.{urlsplit(self.root).scheme}.impl"
+        return self._spark.conf.get(store, _ONE_DRIVER_STORE) == _ONE_DRIVER_STORE
 
     # ---------------------------------------------------------------- tables
 
@@ -342,7 +382,7 @@ class Lake:
         return "/".join([self.root, *parts])
 
     def local_dir(self, *parts: str) -> Path:
-        """A folder of the lake as a folder of this machine; fetched when the lake is remote.
+        """A folder of the lake as a folder of this machine; fetched when the lake is remote, and kept with this object.
 
         Raises:
             FileNotFoundError: There is no such folder.
@@ -352,7 +392,8 @@ class Lake:
             raise FileNotFoundError(f"the lake {self.root} has no folder {'/'.join(parts)}")
         if self.is_local:
             return Path(path)
-        copy = Path(tempfile.mkdtemp(prefix="lake-")) / parts[-1]
+        self._copies.append(tempfile.TemporaryDirectory(prefix="lake-"))
+        copy = Path(self._copies[-1].name) / parts[-1]
         self.fs.get(path, str(copy), recursive=True)
         return copy
 

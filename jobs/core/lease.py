@@ -34,6 +34,8 @@ _DEAD_AFTER = 60.0
 _GONE_AFTER = 30.0
 # Tries to read a file that is being written.
 _READS = 20
+# S3's error code of a request with a condition that met another one.
+_CONFLICT = "ConditionalRequestConflict"
 _DIGITS = 8
 _ANY_NUMBER = "[0-9]" * _DIGITS
 _SPARK_SUBMIT = "org.apache.spark.deploy.SparkSubmit"
@@ -144,17 +146,22 @@ class Lease:
 
 
 @contextmanager
-def held_lease(job: JobRun, name: str) -> Iterator[Lease]:
+def held_lease(job: JobRun, name: str, *, wait: bool = False) -> Iterator[Lease]:
     """Hold the lease of that name while the block runs.
 
     A holder that is known to be gone, or was silent for a minute, is succeeded; one that was silent for a while is
     waited for until that minute is over.  One that is this machine's earlier try of the same run is killed: jobs end
     well after that, and two tries at once would do everything twice.
 
+    Args:
+        job: The run.
+        name: What one run at a time may do.
+        wait: Wait until who holds it has given it back, however long that takes.
+
     Raises:
-        JobError: Another run holds it and is alive.
+        JobError: Another run holds it and is alive, and this one does not wait.
     """
-    lease = _acquire(job, name)
+    lease = _acquire(job, name, wait=wait)
     ended = threading.Event()
 
     def renew() -> None:
@@ -173,27 +180,28 @@ def held_lease(job: JobRun, name: str) -> Iterator[Lease]:
         lease.release()
 
 
-def _acquire(job: JobRun, name: str) -> Lease:
+def _acquire(job: JobRun, name: str, *, wait: bool) -> Lease:
     fs, path = job.lake.fs, job.lake.path(LEASES, name)
     fs.makedirs(job.lake.path(LEASES), exist_ok=True)
     mine = Holder.of_this_process(job)
+    awaited: set[str] = set()
     while True:
         number, holder = _newest(fs, path)
         if holder is not None and not holder.is_gone and holder.is_earlier_try_of(mine):
             with suppress(psutil.Error):
                 holder.kill()
         if holder is not None and not holder.is_gone and holder.silent_for < _DEAD_AFTER:
-            if holder.silent_for < 2 * _RENEWED_EVERY:
+            if wait and holder.run_id not in awaited:
+                awaited.add(holder.run_id)
+                job.note(f"{name}: waits for {holder}")
+            if not wait and holder.silent_for < 2 * _RENEWED_EVERY:
                 raise JobError(
                     f"{name}: {holder} is at work (last sign of life {max(0.0, holder.silent_for):.0f} s ago). "
                     "Wait until it has ended, or end it; this run has changed nothing."
                 )
             time.sleep(1)
             continue
-        try:
-            with fs.open(_file(path, number + 1), "xb") as file:
-                file.write(_as_json(replace(mine, alive=time.time())))
-        except FileExistsError:
+        if not _create(fs, _file(path, number + 1), _as_json(replace(mine, alive=time.time()))):
             continue
         if holder is not None:
             job.note(f"{name}: {holder} is gone; this run goes on in its place")
@@ -202,9 +210,27 @@ def _acquire(job: JobRun, name: str) -> Lease:
         return Lease(job, name, number + 1, mine)
 
 
+def _create(fs: AbstractFileSystem, file: str, content: bytes) -> bool:
+    """Create a file that nobody else has created: of several that try at once one does.
+
+    In an object store that is a request with a condition.  One whose answer was lost is sent again and meets what it
+    wrote itself; one that came at the very moment of another may be told of a conflict instead of a file.
+    """
+    try:
+        fs.pipe_file(file, content, mode="create")
+    except FileExistsError:
+        with suppress(FileNotFoundError):  # given back a moment ago
+            return fs.cat_file(file) == content
+        return False
+    except OSError as error:
+        if _CONFLICT in str(error.__cause__):
+            return False
+        raise
+    return True
+
+
 def _newest(fs: AbstractFileSystem, path: str) -> tuple[int, Holder | None]:
     """The lease's highest number and who it stands for; 0 without any, None where nothing can be read of it."""
-    fs.invalidate_cache(path.rpartition("/")[0])
     numbers = [int(file.split(".")[-2]) for file in fs.glob(f"{path}.{_ANY_NUMBER}.json")]
     if not numbers:
         return 0, None

@@ -36,11 +36,12 @@ def render_page(package: str, template: str, **values: object) -> str:
 
 def write_page(lake: Lake, run_id: str, html: str) -> str:
     """Put a run's page into the lake, in place of an earlier one of that run; returns where it lies."""
-    folder = lake.path("reports", run_id.replace("/", "_"))
-    lake.fs.makedirs(folder, exist_ok=True)
-    with lake.fs.open(f"{folder}/index.html", "w", encoding="utf-8") as file:
+    parts = ("reports", run_id.replace("/", "_"))
+    lake.fs.makedirs(lake.path(*parts), exist_ok=True)
+    place = lake.path(*parts, "index.html")
+    with lake.fs.open(place, "w", encoding="utf-8") as file:
         file.write(html)
-    return f"{folder}/index.html"
+    return place if lake.is_local else lake.uri(*parts, "index.html")
 
 
 def thumbnails(images: DataFrame, keys: Collection[str]) -> dict[str, str]:

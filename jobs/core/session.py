@@ -78,6 +78,8 @@ def open_session(
     if master.startswith("local"):
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         configured |= {key: value for key, value in _EMBEDDED.items() if not given.contains(key)}
+    if "AWS_ENDPOINT_URL" in os.environ:  # Spark takes it; a store that is not Amazon's has no host name a bucket
+        configured["spark.hadoop.fs.s3a.path.style.access"] = given.get("spark.hadoop.fs.s3a.path.style.access", "true")
     configured |= {**_FIXED, **(settings or {})}
     session = SparkSession.builder.appName(name).config(map=configured).getOrCreate()
     session.sparkContext.setLogLevel("WARN")

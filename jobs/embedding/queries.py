@@ -78,7 +78,7 @@ def run(job: JobRun, options: Options) -> None:
         new = head.join(known, on="query", how="left_anti").cache()
         unknown = new.count()
     arguments = {
-        "model_uri": lake.path("models", model_version),
+        "model_uri": lake.uri("models", model_version),
         "threads": threads_per_task(job.spark),
     }
     embedded = new.mapInPandas(

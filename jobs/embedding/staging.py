@@ -103,7 +103,6 @@ def remove_staged_failures(lake: Lake, model_version: str) -> None:
 
 def _files(lake: Lake, model_version: str, kind: Staged) -> list[str]:
     folder = lake.path(*staging_parts(model_version))
-    lake.fs.invalidate_cache(folder)
     return lake.fs.glob(f"{folder}/{kind}-*.parquet") if lake.fs.isdir(folder) else []
 
 

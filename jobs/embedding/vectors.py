@@ -140,8 +140,8 @@ def _embed_into_staging(
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", options.batch_size)
     before = staged_rows(lake, model_version)
     arguments = {
-        "model_uri": lake.path("models", model_version),
-        "folder": lake.path(*staging_parts(model_version)),
+        "model_uri": lake.uri("models", model_version),
+        "folder": lake.uri(*staging_parts(model_version)),
         "chunk_size": options.chunk_size,
         "threads": threads_per_task(spark),
     }

@@ -258,7 +258,6 @@ def _held_out_queries(job: JobRun, searcher: Searcher) -> np.ndarray:
 def _remove_strays(lake: Lake, manifest: Manifest) -> None:
     """Remove what tasks that were killed left behind: whatever the manifest does not name."""
     folder = lake.path(INDEXES, manifest.build_id)
-    lake.fs.invalidate_cache(folder)
     for path in lake.fs.ls(folder, detail=False):
         if path.rpartition("/")[2] not in {MANIFEST_FILE, *manifest.digests}:
             lake.fs.rm(path)

@@ -191,7 +191,7 @@ def remove_models(job: JobRun, options: Options, in_use: Collection[str]) -> int
     gone = sorted(version for version in unused if lake.fs.exists(lake.path("models", version)))
     if gone:
         never_used = F.col("model_version").isin(gone) & (F.col("stage") != "retired")
-        lake.delta(MODELS).update(never_used, {"stage": F.lit("retired")})
+        lake.update(MODELS, never_used, {"stage": F.lit("retired")})
         for version in gone:
             lake.fs.rm(lake.path("models", version), recursive=True)
         job.note(f"folders of models that were not used since {unused_since} went: {', '.join(gone)}")

@@ -169,7 +169,6 @@ def items_in_files(spark: SparkSession, lake: Lake, names: Iterable[str], ids: S
 def files_below(lake: Lake, folder: str) -> list[str]:
     """Every file of a folder, named from the lake's root; none where there is no such folder."""
     path = lake.path(folder)
-    lake.fs.invalidate_cache(path)
     root = lake.path("")
     return sorted(file.removeprefix(root) for file in lake.fs.find(path)) if lake.fs.isdir(path) else []
 

@@ -160,7 +160,7 @@ def write_files_of_set(lake: Lake, folder: str, content: SetContent, options: Op
     path, size = lake.path(folder), options.row_group_size
     if lake.fs.exists(path):
         lake.fs.rm(path, recursive=True)
-    uri = lake.fs.unstrip_protocol(path)
+    uri = lake.uri(folder)
     images = lake.read(ITEM_IMAGES)
     naming = {"seed": options.seed, "row_group_size": size}
     # Photos are joined when rows have their place, so that only the shuffle that writes the files carries them.

@@ -70,7 +70,7 @@ def embed_catalog(job: JobRun, model_version: str, *, batch_size: int) -> Iterat
         batch_size: Items that the model sees at once.
     """
     lake, spark = job.lake, job.spark
-    encoder = {"model_uri": lake.path("models", model_version), "threads": threads_per_task(spark)}
+    encoder = {"model_uri": lake.uri("models", model_version), "threads": threads_per_task(spark)}
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", batch_size)
     active = lake.read(ITEMS).where("is_active")
     candidates = with_photos(active, active.count(), lake.read(ITEM_IMAGES))

@@ -25,6 +25,7 @@ from pyspark.sql import functions as F
 from jobs.core.job import DatedOptions, JobError, JobRun, code_revision, main
 from jobs.core.lake import Lake
 from models.make.configuration_make import preset_config
+from models.training.checkpoint import MANIFEST_FILE
 from models.training.settings import TrainResult, TrainSettings
 from models.training.trainer import train
 from schemas import MODELS, TRAINING_SETS
@@ -115,14 +116,20 @@ def train_and_store(settings_json: str, models_uri: str, runs_uri: str, code_rev
     settings = settings.model_copy(update=outputs)
     result = train(settings)
     if int(os.environ.get("RANK", "0")) == 0:
-        fs, root = fsspec.core.url_to_fs(models_uri)
-        target = f"{root}/{result.model_version}"
-        if not fs.exists(f"{target}/manifest.json"):
-            fs.makedirs(root, exist_ok=True)
-            fs.put(settings.output, target, recursive=True)
+        _store_model(Path(settings.output), f"{models_uri}/{result.model_version}")
         _store_curves(settings, f"{runs_uri}/{result.model_version}")
     shutil.rmtree(scratch)
     return result.model_dump_json()
+
+
+def _store_model(folder: Path, uri: str) -> None:
+    """Put the model folder to `uri` unless it is there; its manifest, which makes it complete, comes last."""
+    fs, target = fsspec.core.url_to_fs(uri)
+    if fs.exists(f"{target}/{MANIFEST_FILE}"):
+        return
+    fs.makedirs(target, exist_ok=True)
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == MANIFEST_FILE):
+        fs.put_file(str(path), f"{target}/{path.name}")
 
 
 def _store_curves(settings: TrainSettings, uri: str) -> None:
@@ -163,7 +170,7 @@ def run(job: JobRun, options: Options) -> None:
     lake, spark = job.lake, job.spark
     training_set = find_training_set(lake, options.training_set_id, options.date)
     progress_file = Path(tempfile.mkdtemp(prefix="make-training-")) / "progress.jsonl"
-    settings = options.settings_over(lake.path(training_set["uri"]), training_set["logical_date"])
+    settings = options.settings_over(lake.uri(training_set["uri"]), training_set["logical_date"])
     recipe = recipe_of(settings, options.workers)
     trained = lake.read(MODELS).where(
         (F.col("training_set_id") == training_set["training_set_id"]) & (F.col("training_settings") == recipe)
@@ -177,15 +184,15 @@ def run(job: JobRun, options: Options) -> None:
         update={
             "progress_file": str(progress_file),
             # A retried task, or the same command again, goes on from here.
-            "checkpoint_folder": lake.path("staging", "training", run_key),
+            "checkpoint_folder": lake.uri("staging", "training", run_key),
         }
     )
     with job.stage("train"), job.progress("training", 1.0, lambda: _share_done(progress_file)):
         answer = _distributor(spark, options.workers).run(
             train_and_store,
             settings.model_dump_json(),
-            lake.path("models"),
-            lake.path("training_runs"),
+            lake.uri("models"),
+            lake.uri("training_runs"),
             code_revision(),
         )
     result = TrainResult.model_validate_json(answer)

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
+from upath import UPath
 
 from models.make.objectives import ItemFacts, QueryFacts, QueryKind, TrainingBatch, pair_masks
 from models.make.processing_make import MakeProcessor
@@ -31,7 +32,7 @@ class SplitSize:
     row_groups: int
 
 
-def split_size(folder: Path) -> SplitSize:
+def split_size(folder: Path | UPath) -> SplitSize:
     """Read the footers of a split's files.
 
     Raises:
@@ -40,8 +41,13 @@ def split_size(folder: Path) -> SplitSize:
     files = sorted(folder.glob("*.parquet"))
     if not files:
         raise FileNotFoundError(f"{folder}: expected Parquet files of a training set, found none. Build the set again.")
-    footers = [pq.read_metadata(path) for path in files]
+    footers = [_footer(path) for path in files]
     return SplitSize(sum(footer.num_rows for footer in footers), sum(footer.num_row_groups for footer in footers))
+
+
+def _footer(path: Path | UPath) -> pq.FileMetaData:
+    with path.open("rb") as file:
+        return pq.read_metadata(file)
 
 
 class TrainingData:
@@ -62,7 +68,7 @@ class TrainingData:
 
     def __init__(
         self,
-        folder: Path,
+        folder: Path | UPath,
         processor: MakeProcessor,
         *,
         added: AddedQueries,

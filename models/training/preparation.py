@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import pyarrow.parquet as pq
+from upath import UPath
 
 from models.make.backbones import config_of_backbones
 from models.make.configuration_make import MakeConfig, preset_config
@@ -33,8 +33,8 @@ def prepare_text(
     if saved is None and process.is_first:
         texts = []
         if config.text_encoder == "bert" and settings.pretrained_text is None:
-            table = pq.read_table(Path(settings.training_set) / "texts.parquet", columns=["text"])
-            texts = table.column("text").to_pylist()
+            with (UPath(settings.training_set) / "texts.parquet").open("rb") as file:
+                texts = pq.read_table(file, columns=["text"]).column("text").to_pylist()
         files = MakeProcessor.for_config(config, texts, **backbones).to_files()
     processor = MakeProcessor.from_files(process.from_first(files))
     config.vocab_size = processor.vocab_size

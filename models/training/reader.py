@@ -7,12 +7,16 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple, Self, get_type_hints
 
 import numpy as np
 import pandas as pd
+from fsspec import AbstractFileSystem
+from fsspec.core import url_to_fs
 from petastorm import make_batch_reader
 from petastorm.transform import TransformSpec
+from pyarrow.filesystem import DaskFileSystem
+from upath import UPath
 
 from models.make.objectives import QueryKind
 from models.make.processing_make import MakeProcessor
@@ -154,6 +158,26 @@ class RowTransform:
         return [next(kept if title == of_row else new) for title, of_row in pairs]
 
 
+class _RemoteFiles(DaskFileSystem):
+    """Files that fsspec opens, as Petastorm asks for them: through pyarrow's interface of before 2020."""
+
+    def __init__(self, fs: AbstractFileSystem) -> None:
+        self.fs = fs  # and no warning, which is all that is left out here
+
+    @classmethod
+    def of(cls, folder: Path | UPath) -> Self | None:
+        """The filesystem of a folder; None for one of this machine, which Petastorm opens faster itself."""
+        uri = folder.absolute().as_uri()
+        # Opened anew: the path's own filesystem may be of the process that this one was forked from.
+        return None if uri.startswith("file:") else cls(url_to_fs(uri)[0])
+
+    def isdir(self, path: str) -> bool:
+        return self.fs.isdir(path)
+
+    def isfile(self, path: str) -> bool:
+        return self.fs.isfile(path)
+
+
 class RowReader:
     """One epoch of one rank's rows, read ahead by Petastorm in a thread of its own.
 
@@ -171,7 +195,7 @@ class RowReader:
 
     def __init__(
         self,
-        folder: Path,
+        folder: Path | UPath,
         processor: MakeProcessor,
         *,
         added: AddedQueries,
@@ -184,6 +208,7 @@ class RowReader:
         self._pool = ThreadPoolExecutor(max_workers=decode_threads, thread_name_prefix="decode")
         self._reader = make_batch_reader(
             folder.absolute().as_uri(),
+            filesystem=_RemoteFiles.of(folder),
             schema_fields=[f"^{name}$" for name in SOURCE_COLUMNS],
             reader_pool_type="thread",
             workers_count=1,

@@ -15,7 +15,8 @@ class TrainSettings(BaseModel, extra="forbid"):
     """One training run."""
 
     training_set: str = Field(
-        description="Folder of a training set: train/, two validation splits, items.parquet, texts.parquet."
+        description="Folder of a training set, as fsspec names it: train/, two validation splits, items.parquet, "
+        "texts.parquet."
     )
     output: str = Field(description="The model folder to write.")
     date: dt.date = Field(description="Logical date, part of the model version.")

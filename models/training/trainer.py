@@ -6,10 +6,10 @@ import copy
 import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
+from upath import UPath
 
 from models.encoder import Encoder
 from models.make.objectives import TrainingBatch
@@ -75,7 +75,7 @@ class Trainer:
 
     def __init__(self, settings: TrainSettings, process: Process) -> None:
         self.settings, self.process = settings, process
-        training_set = Path(settings.training_set)
+        training_set = UPath(settings.training_set)
         self.checkpoints = self.resumed_from = None
         if settings.checkpoint_folder:
             what_decides = settings.model_dump(mode="json", exclude=NOT_OF_THE_RUN)

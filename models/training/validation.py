@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from upath import UPath
 
 from models.encoder import Encoder, PreparedItems
 from models.retrieval_metrics import ndcg_at_k, recall_at_k
@@ -29,11 +30,13 @@ class Validation:
         max_items: items searched: the relevant ones, however many, and the pool's first others up to this number.
     """
 
-    def __init__(self, training_set: Path, encoder: Encoder, *, max_items: int) -> None:
+    def __init__(self, training_set: Path | UPath, encoder: Encoder, *, max_items: int) -> None:
         relevant: dict[str, set[int]] = {}
         seen: dict[str, set[int]] = {}
         for path in sorted(path for split in SPLITS for path in (training_set / split).glob("*.parquet")):
-            for row in pq.read_table(path, columns=["query", "item_key", "clicked_items"]).to_pylist():
+            with path.open("rb") as file:
+                rows = pq.read_table(file, columns=["query", "item_key", "clicked_items"]).to_pylist()
+            for row in rows:
                 relevant.setdefault(row["query"], set()).add(row["item_key"])
                 seen.setdefault(row["query"], set()).update(row["clicked_items"])
         self.queries = list(relevant)
@@ -67,15 +70,16 @@ class Validation:
 
 
 def _prepare_pool(
-    path: Path, encoder: Encoder, *, wanted: set[int], others: int
+    path: Path | UPath, encoder: Encoder, *, wanted: set[int], others: int
 ) -> tuple[np.ndarray, list[PreparedItems]]:
     """Keys and prepared items of the pool, decoded once for all validations: the wanted, and the first `others`."""
     keys, prepared = [np.zeros(0, dtype=np.int64)], []
-    for batch in pq.ParquetFile(path).iter_batches(ITEMS_PREPARED_AT_ONCE, columns=["item_key", "title", "photo"]):
-        is_wanted = np.isin(batch.column("item_key").to_numpy(), list(wanted))
-        taken = is_wanted | (np.cumsum(~is_wanted) <= others)
-        others -= int((taken & ~is_wanted).sum())
-        items = batch.filter(pa.array(taken))
-        keys.append(items.column("item_key").to_numpy())
-        prepared.append(encoder.prepare_items(items.column("title").to_pylist(), items.column("photo").to_pylist()))
+    with path.open("rb") as file:
+        for batch in pq.ParquetFile(file).iter_batches(ITEMS_PREPARED_AT_ONCE, columns=["item_key", "title", "photo"]):
+            is_wanted = np.isin(batch.column("item_key").to_numpy(), list(wanted))
+            taken = is_wanted | (np.cumsum(~is_wanted) <= others)
+            others -= int((taken & ~is_wanted).sum())
+            items = batch.filter(pa.array(taken))
+            keys.append(items.column("item_key").to_numpy())
+            prepared.append(encoder.prepare_items(items.column("title").to_pylist(), items.column("photo").to_pylist()))
     return np.concatenate(keys), prepared

@@ -8,6 +8,8 @@ import pytest
 from pyspark.errors import PySparkException
 from pyspark.sql import functions as F
 
+from jobs.core.errors import JobError
+from jobs.core.frames import settings
 from jobs.core.lake import Lake
 from schemas import ALL_TABLES, ITEM_EMBEDDINGS, ITEMS, QUERY_EVENTS, REJECTED_ROWS
 from schemas.table import STRING, Column, SchemaMismatchError, Table
@@ -48,6 +50,21 @@ def test_a_table_that_cannot_be_created_is_an_error(lake, monkeypatch):
     (place / "part.parquet").write_text("a file of no table")
     with pytest.raises(PySparkException, match="is not a Delta table"):
         lake.delta(ITEMS)
+
+
+def test_a_lake_that_spark_has_no_client_for_is_refused_with_what_to_do(spark):
+    with pytest.raises(JobError, match=r"^memory://lake: Spark has no client for memory:// .* `make s3`"):
+        Lake(spark, "memory://lake")
+
+
+def test_commits_are_lost_on_s3_unless_a_log_store_for_several_drivers_is_set(spark, lake):
+    hadoop = spark._jsc.hadoopConfiguration()
+    hadoop.set("fs.s3a.impl", "org.apache.hadoop.fs.LocalFileSystem")  # any client: none is asked for anything
+    in_s3 = Lake(spark, "s3a://bucket/lake")
+    hadoop.unset("fs.s3a.impl")
+    assert (in_s3.loses_commits, lake.loses_commits) == (True, False)
+    with settings(spark, {"spark.delta.logStore.s3a.impl": "io.delta.storage.S3DynamoDBLogStore"}):
+        assert not in_s3.loses_commits
 
 
 def test_a_table_that_differs_from_its_declaration_is_refused_by_name(lake, spark):

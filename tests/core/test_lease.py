@@ -10,7 +10,9 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from botocore.exceptions import ClientError
 from fsspec.implementations.local import LocalFileSystem
+from s3fs.errors import translate_boto_error
 
 from jobs.core import lease as leases
 from jobs.core.job import JobError
@@ -164,6 +166,63 @@ def test_a_file_whose_writer_died_over_it_holds_nothing(run, tmp_path):
     (tmp_path / "leases" / "table.00000007.json").write_text("")
     with held_lease(run("heir"), "table"):
         assert files(tmp_path) == ["table.00000008.json"]
+
+
+def test_a_run_that_waits_goes_on_when_the_lease_is_given_back(run):
+    first, second, order = run("first"), run("second"), []
+
+    def work() -> None:
+        with held_lease(second, "table", wait=True):
+            order.append("second")
+
+    with held_lease(first, "table") as lease:
+        waiting = threading.Thread(target=work)
+        waiting.start()
+        deadline = time.monotonic() + 10
+        while not second.notes:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        order.append("first")
+        assert second.notes == [f"table: waits for {lease._holder}"]
+    waiting.join()
+    assert order == ["first", "second"]
+
+
+class StoreOfAnswers(LocalFileSystem):
+    """A store that does what it is asked to, or not, and then gives these answers to requests with a condition."""
+
+    cachable = False
+
+    def __init__(self, *answers: Exception, does: bool) -> None:
+        super().__init__()
+        self.answers, self.does = list(answers), does
+
+    def pipe_file(self, path, value, mode="overwrite", **kwargs) -> None:
+        if mode == "create" and self.answers:
+            if self.does:
+                super().pipe_file(path, value, mode=mode, **kwargs)
+            raise self.answers.pop()
+        super().pipe_file(path, value, mode=mode, **kwargs)
+
+
+def test_a_request_that_was_sent_again_because_its_answer_was_lost_holds_the_lease(run, tmp_path):
+    job = run("first")
+    job.lake.fs = StoreOfAnswers(FileExistsError("the first one made it"), does=True)
+    with held_lease(job, "table"):
+        assert files(tmp_path) == ["table.00000001.json"]
+    assert (job.notes, files(tmp_path)) == ([], [])
+
+
+def test_a_request_that_met_another_at_the_same_moment_is_made_again(run, tmp_path):
+    response = {"Error": {"Code": "ConditionalRequestConflict", "Message": "in progress"}}
+    conflict = translate_boto_error(ClientError(response, "PutObject"), set_cause=True)
+    job = run("first")
+    job.lake.fs = StoreOfAnswers(conflict, does=False)
+    with held_lease(job, "table"):
+        assert files(tmp_path) == ["table.00000001.json"]
+    job.lake.fs = StoreOfAnswers(PermissionError("not yours"), does=False)
+    with pytest.raises(PermissionError, match="not yours"), held_lease(job, "table"):
+        pytest.fail("it holds what it could not write")
 
 
 def test_of_many_that_try_at_once_one_wins(run, tmp_path):

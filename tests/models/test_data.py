@@ -5,6 +5,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from upath import UPath
 
 from models.make.configuration_make import preset_config
 from models.make.objectives import QueryKind
@@ -51,6 +52,13 @@ def test_an_epoch_delivers_every_row_once_for_any_number_of_ranks(training_set, 
     for world_size in (1, 2, 3):
         shards = [rows_of(training_set, processor, rank=rank, world_size=world_size) for rank in range(world_size)]
         assert Counter(row.item_key for shard in shards for row in shard) == expected
+
+
+def test_a_set_in_a_store_is_read_as_one_on_a_disk(training_set, processor):
+    store = UPath("memory://sets/tiny")
+    store.fs.put(str(training_set), store.path, recursive=True)
+    assert split_size(store / "train") == split_size(training_set / "train")
+    assert rows_of(store, processor) == rows_of(training_set, processor)
 
 
 def test_rows_read_in_every_epoch_equal_the_footers_sum(training_set, processor):

@@ -1,7 +1,11 @@
-"""Put Delta's JARs beside Spark's own, once, so that no session has to resolve them."""
+"""Put JARs beside Spark's own, once, so that no session has to resolve them: `python -m scripts.spark_jars delta|s3`.
+
+`delta` is Delta Lake, which every job needs; `s3` is Hadoop's client of S3, some 600 MB, for a lake at `s3a://`.
+"""
 
 import os
 import shutil
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -9,6 +13,15 @@ import pyspark
 from pyspark.java_gateway import launch_gateway
 
 JARS = Path(pyspark.__file__).parent / "jars"
+
+
+def coordinate(name: str) -> str:
+    """The Maven coordinate of what goes by that name, in the version that fits Spark."""
+    if name == "delta":
+        return f"io.delta:delta-spark_2.13:{metadata.version('delta-spark')}"
+    # Hadoop's parts work with each other in one version only.
+    (hadoop,) = JARS.glob("hadoop-client-api-*.jar")
+    return f"org.apache.hadoop:hadoop-aws:{hadoop.stem.removeprefix('hadoop-client-api-')}"
 
 
 def resolve(coordinate: str) -> list[Path]:
@@ -20,18 +33,17 @@ def resolve(coordinate: str) -> list[Path]:
     return [Path(jar.removeprefix("file:")) for jar in jars.split(",")]
 
 
-def main() -> None:
+def main(name: str) -> None:
     """Copy what pyspark does not hold already."""
-    coordinate = f"io.delta:delta-spark_2.13:{metadata.version('delta-spark')}"
-    for jar in resolve(coordinate):
+    for jar in resolve(coordinate(name)):
         artifact = jar.name.partition("_")[2]  # the resolver names its files group_artifact-version.jar
         if (JARS / artifact).exists() or (JARS / jar.name).exists():
             continue  # copied once more it would look new, and make the archive of loaded classes stale
         unfinished = JARS / f"{jar.name}.part"
         shutil.copyfile(jar, unfinished)
         unfinished.rename(JARS / jar.name)
-    print(f"{coordinate} beside Spark's JARs")
+    print(f"{coordinate(name)} beside Spark's JARs")
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

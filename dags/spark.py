@@ -69,8 +69,8 @@ DEFAULT_ARGS = {
 
 # The line of a job that failed; what is indented below it says why.
 _FAILED = re.compile(r"\S.* FAILED +\d")
-# What YARN says of a driver in cluster mode.
-_EXITED = re.compile(r"exited with status (\d+)")
+# What YARN and Kubernetes say of a driver in cluster mode.
+_EXITED = re.compile(r"(?:exited with status |exit_code=)(\d+)")
 
 
 class SparkJobOperator(SparkSubmitOperator):
@@ -121,6 +121,9 @@ class SparkJobOperator(SparkSubmitOperator):
         hook = super()._get_hook()
         # Then a try that follows a lost one finds the driver that is at work, and waits for it.
         hook._yarn_track_via_rm_api = hook._is_yarn_cluster_mode
+        hook._track_driver_via_k8s_api = hook._is_kubernetes and hook._connection["deploy_mode"] == "cluster"
+        if hook._track_driver_via_k8s_api:
+            hook._validate_track_driver_via_k8s_api_config()
         read = hook._process_spark_submit_log
         hook._process_spark_submit_log = lambda lines: read(self._listened(lines))
         return hook

@@ -6,12 +6,12 @@ import subprocess
 import sys
 
 import pytest
+from tests.chain.processes import free_port
 
 from jobs.core.job import DatedOptions, JobError, JobRun
 from jobs.core.lineage import dataset_name
 from schemas import FORGOTTEN_ITEMS, ITEMS, MODELS
 from scripts.environment import ROOT
-from tests.chain.processes import free_port
 from tests.collector import listening_collector
 
 DATE = dt.date(2026, 11, 20)

@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from tests.chain.processes import free_port
 
+from benchmarks.processes import free_port
 from jobs.core.job import DatedOptions, JobError, JobRun
 from jobs.core.lineage import dataset_name
 from schemas import FORGOTTEN_ITEMS, ITEMS, MODELS

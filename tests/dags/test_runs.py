@@ -12,6 +12,7 @@ import make_training
 import model_backfill
 import pytest
 import table_maintenance
+from spark import SparkJobOperator, spark_job
 
 from tests.dags.runs import states_of
 
@@ -117,6 +118,88 @@ def test_a_driver_in_yarn_is_waited_for_and_its_status_counts(submissions, resou
     resource_manager("FAILED", "User application exited with status 1")
     state, tasks = states_of(model_backfill)
     assert (state, tasks["embedding.backfill"]) == ("failed", "failed")
+
+
+@pytest.fixture
+def kubernetes(monkeypatch, tmp_path):
+    """A cluster with a pod for every driver: `kubernetes("Running", "Failed", status=99)` says what it answers, one
+    phase each time it is asked and the last one for ever, and returns the paths that were asked for."""
+    end, asked = {}, []
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            terminated = {"exitCode": end["status"], "reason": "Completed" if end["status"] == 0 else "Error"}
+            driver = {"name": "driver", "state": {"terminated": terminated}, "image": "", "imageID": ""}
+            container = {**driver, "ready": False, "restartCount": 0}
+            phase = end["phases"].pop(0) if len(end["phases"]) > 1 else end["phases"][0]
+            pod = {"kind": "Pod", "status": {"phase": phase, "containerStatuses": [container]}}
+            self.answer(pod)
+
+        def do_DELETE(self) -> None:
+            self.answer({"kind": "Status", "status": "Success"})
+
+        def answer(self, body: dict) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(json.dumps(body).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    named = {"name": "stand-in"}
+    cluster = {**named, "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}
+    context = {**named, "context": {"cluster": "stand-in", "user": "stand-in"}}
+    kubeconfig = {
+        "clusters": [cluster],
+        "contexts": [context],
+        "users": [{**named, "user": {"token": "t"}}],
+        "current-context": "stand-in",
+    }
+    (tmp_path / "kubeconfig").write_text(json.dumps(kubeconfig))
+    monkeypatch.setenv("AIRFLOW__KUBERNETES_EXECUTOR__IN_CLUSTER", "False")
+    monkeypatch.setenv("AIRFLOW__KUBERNETES_EXECUTOR__CONFIG_FILE", str(tmp_path / "kubeconfig"))
+    connection = {"conn_type": "spark", "host": "k8s://https://kubernetes.example.org:6443"}
+    extra = {"deploy-mode": "cluster", "namespace": "make"}
+    monkeypatch.setenv("AIRFLOW_CONN_SPARK_DEFAULT", json.dumps({**connection, "extra": extra}))
+
+    def answers(*phases: str, status: int) -> list[str]:
+        end.update(phases=list(phases), status=status)
+        return asked
+
+    yield answers
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_driver_in_kubernetes_is_waited_for_and_its_status_counts(submissions, kubernetes):
+    asked = kubernetes("Succeeded", status=0)
+    state, tasks = states_of(table_maintenance)
+    assert (state, set(tasks.values())) == ("success", {"success"})
+    assert set(asked) == {"/api/v1/namespaces/make/pods/make-night-0a1b2c-driver"}
+    kubernetes("Failed", status=99)
+    state, tasks = states_of(model_backfill)
+    assert (state, set(tasks.values())) == ("success", {"skipped"})
+    kubernetes("Failed", status=1)
+    state, tasks = states_of(model_backfill)
+    assert (state, tasks["embedding.backfill"]) == ("failed", "failed")
+
+
+def test_a_try_that_follows_a_lost_one_waits_for_the_driver_that_is_at_work(submissions, kubernetes):
+    asked = kubernetes("Running", "Succeeded", status=0)
+
+    class OfTheLostTry(dict):
+        set = dict.__setitem__
+
+    known = OfTheLostTry({SparkJobOperator.external_id_key: "make:make-night-0a1b2c-driver"})
+    spark_job("index", "build", doc="").execute({"task_state_store": known})
+    assert not submissions.has_any
+    assert asked == 2 * ["/api/v1/namespaces/make/pods/make-night-0a1b2c-driver"]
 
 
 def test_a_night_with_a_failed_job_is_a_failed_run_that_still_has_its_report(submissions):

@@ -37,6 +37,7 @@ from pyspark.sql import functions as F
 from benchmarks.airflow_client import AirflowClient
 from benchmarks.daily_market import DailyMarket
 from benchmarks.faults import FAULTS, Scene, own_mount
+from benchmarks.lakes import FOR_TINY_TABLES
 from benchmarks.options import read_options
 from benchmarks.plain_nights import learn, night_by_jobs
 from benchmarks.processes import free_port, standalone_cluster, without_session_variables
@@ -289,7 +290,7 @@ def main(arguments: list[str]) -> None:
     names = [name for name in FAULTS if name != "storage read-only" or os.geteuid() == 0]
     days = [FIRST_DAY + dt.timedelta(days=day) for day in range(_LEARNT_DAYS + options.nights)]
     with tempfile.TemporaryDirectory() as folder:
-        spark = open_session("make benchmarks")
+        spark = open_session("make benchmarks", FOR_TINY_TABLES)
         market, twin = DailyMarket(Path(folder) / "market", days, options.seed), Lake(spark, f"{folder}/twin")
         market.deliver(twin, options.items)
         learn(twin, market, days[:_LEARNT_DAYS], options.epochs)

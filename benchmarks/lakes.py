@@ -21,6 +21,15 @@ from models.training.checkpoint import load_model_folder, save_model_folder
 from schemas import JOB_RUNS, MODELS
 from scripts.environment import ROOT, spark_environment
 
+# For tables of a few rows: compiling code for them, or planning them anew halfway, costs more than running them.
+FOR_TINY_TABLES = {
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    "spark.sql.adaptive.enabled": "false",
+    "spark.sql.shuffle.partitions": "1",
+    "spark.databricks.delta.snapshotPartitions": "1",
+}
+
 
 def repeated(catalog: pa.Table, rows: int) -> pa.Table:
     """So many rows of a catalog, from the beginning again where it ends, under ids of their own."""

@@ -24,6 +24,7 @@ from pydantic_settings import BaseSettings
 from pyspark.sql import SparkSession
 
 from benchmarks.daily_market import DailyMarket
+from benchmarks.lakes import FOR_TINY_TABLES
 from benchmarks.options import read_options
 from benchmarks.plain_nights import learn, night_by_jobs, succeed
 from benchmarks.table import markdown_table
@@ -51,7 +52,7 @@ class Options(BaseSettings):
     model_config = JobOptions.model_config
 
     nights: int = Field(100, ge=2 * _WEEK, description="Nights.")
-    items: int = Field(200, ge=100, description="Products.")
+    items: int = Field(100, ge=100, description="Products.")
     seed: int = Field(1, ge=0, description="Draws the market.")
 
 
@@ -216,7 +217,7 @@ def main(arguments: list[str]) -> None:
     """Run the nights, and print the weeks; ends with status 1 where something has grown."""
     options = read_options(Options, arguments)
     with tempfile.TemporaryDirectory() as folder:
-        spark = open_session("make benchmarks")
+        spark = open_session("make benchmarks", FOR_TINY_TABLES)
         nights = UnchangedNights(spark, Path(folder), options)
         weeks: list[Holdings] = []
         seconds: list[float] = []

@@ -14,15 +14,10 @@ def spark(tmp_path_factory: pytest.TempPathFactory):
     """The one session of the test run, sized for tiny data."""
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     os.environ.setdefault("MAKE_LOG_DIR", str(tmp_path_factory.mktemp("logs")))
+    from benchmarks.lakes import FOR_TINY_TABLES
     from jobs.core.session import open_session
 
-    session = open_session("tests")
-    # Frames of a few rows: compiling code for them, or planning them anew halfway, costs more than running them.
-    session.conf.set("spark.sql.codegen.wholeStage", "false")
-    session.conf.set("spark.sql.codegen.factoryMode", "NO_CODEGEN")
-    session.conf.set("spark.sql.adaptive.enabled", "false")
-    session.conf.set("spark.sql.shuffle.partitions", "1")
-    session.conf.set("spark.databricks.delta.snapshotPartitions", "1")
+    session = open_session("tests", FOR_TINY_TABLES)
     yield session
     session.stop()
 

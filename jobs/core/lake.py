@@ -73,7 +73,8 @@ class Access:
 def root_uri(root: str) -> str:
     """A lake's root as all processes name it, in whichever folder they run."""
     fs, path = url_to_fs(root)
-    return Path(path).as_uri() if fs.protocol in _LOCAL_PROTOCOLS else root.rstrip("/")
+    # Neither Hadoop nor fsspec takes %20 for a space.
+    return f"file://{path}" if fs.protocol in _LOCAL_PROTOCOLS else root.rstrip("/")
 
 
 def is_on_s3(root: str) -> bool:

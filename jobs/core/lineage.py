@@ -14,7 +14,6 @@ import os
 import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import unquote, urlsplit
 
 from jobs.core.lake import root_uri
 
@@ -147,11 +146,12 @@ def dataset_name(uri: str) -> tuple[str, str]:
     Returns:
         `file` and the path of a local one; `s3://bucket` and the key without a leading slash of one in a store.
     """
-    parts = urlsplit(uri)
-    if not parts.netloc:
-        return "file", unquote(parts.path)
-    scheme = "s3" if parts.scheme == "s3a" else parts.scheme
-    return f"{scheme}://{parts.netloc}", parts.path if scheme == "hdfs" else parts.path.lstrip("/")
+    scheme, _, place = uri.partition("://")
+    store, _, key = place.partition("/")
+    if not store:
+        return "file", f"/{key}"
+    scheme = "s3" if scheme == "s3a" else scheme
+    return f"{scheme}://{store}", f"/{key}" if scheme == "hdfs" else key
 
 
 def _is_configured() -> bool:

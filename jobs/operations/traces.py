@@ -155,8 +155,8 @@ def items_in_files(spark: SparkSession, lake: Lake, names: Iterable[str], ids: S
         names: Files below the lake's root; where one has no column item_id, it names none.
         ids: The items.
     """
-    # Hadoop names the same file with fewer slashes than others do.
-    by_path = {unquote(urlsplit(lake.uri(name)).path): name for name in names}
+    # Hadoop names the same file with fewer slashes than others do, and quoted.
+    by_path = {f"/{re.sub('^[^:]+://[^/]*/', '', lake.uri(name))}": name for name in names}
     found = defaultdict(set)
     if by_path:
         rows = spark.read.schema("item_id string").parquet(*map(lake.uri, by_path.values()))

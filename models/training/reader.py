@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self, get_type_hints
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
@@ -169,7 +170,7 @@ class _RemoteFiles(DaskFileSystem):
         """The filesystem of a folder; None for one of this machine, which Petastorm opens faster itself."""
         uri = folder.absolute().as_uri()
         # Opened anew: the path's own filesystem may be of the process that this one was forked from.
-        return None if uri.startswith("file:") else cls(url_to_fs(uri)[0])
+        return None if uri.startswith("file:") else cls(url_to_fs(unquote(uri))[0])
 
     def isdir(self, path: str) -> bool:
         return self.fs.isdir(path)
@@ -207,7 +208,7 @@ class RowReader:
     ) -> None:
         self._pool = ThreadPoolExecutor(max_workers=decode_threads, thread_name_prefix="decode")
         self._reader = make_batch_reader(
-            folder.absolute().as_uri(),
+            unquote(folder.absolute().as_uri()),
             filesystem=_RemoteFiles.of(folder),
             schema_fields=[f"^{name}$" for name in SOURCE_COLUMNS],
             reader_pool_type="thread",

@@ -105,7 +105,7 @@ def test_a_collector_that_does_not_answer_changes_nothing_of_the_job(lake, spark
 @pytest.mark.parametrize(
     ("uri", "name"),
     [
-        ("file:///data/my%20lake/tables/items", ("file", "/data/my lake/tables/items")),
+        ("file:///data/my lake/100%25/items", ("file", "/data/my lake/100%25/items")),
         ("s3a://bucket/lake/tables/items", ("s3://bucket", "lake/tables/items")),
         ("gs://bucket/lake", ("gs://bucket", "lake")),
         ("hdfs://namenode:8020/lake", ("hdfs://namenode:8020", "/lake")),

@@ -204,11 +204,19 @@ class JobRun:
         return held_lease(self, f"{TRY}{self.name}-{self.run_id}".replace(" ", "-").replace("/", "_"))
 
     def _record(self) -> None:
-        if self.options.attempt > 1:
-            self.figure("attempt", self.options.attempt)
-        if failed_tasks := _failed_tasks(self.spark) - self._failed_tasks_before:
-            self.figure("failed_tasks", failed_tasks)
-        row = {
+        try:
+            if self.options.attempt > 1:
+                self.figure("attempt", self.options.attempt)
+            if failed_tasks := _failed_tasks(self.spark) - self._failed_tasks_before:
+                self.figure("failed_tasks", failed_tasks)
+            self.lake.append(JOB_RUNS, self.spark.createDataFrame([self._row()], JOB_RUNS.schema))
+        except Exception:
+            _log.exception("this run could not be recorded in job_runs")
+            self.console.print("  job_runs: this run could not be recorded; the log file says why", style="red")
+            self._verdict = "failed"
+
+    def _row(self) -> dict[str, object]:
+        return {
             "run_id": self.run_id,
             "job": self.name,
             "logical_date": self.logical_date,
@@ -221,12 +229,6 @@ class JobRun:
             "verdict": self._verdict,
             "notes": self._notes,
         }
-        try:
-            self.lake.append(JOB_RUNS, self.spark.createDataFrame([row], JOB_RUNS.schema))
-        except Exception:
-            _log.exception("this run could not be recorded in job_runs")
-            self.console.print("  job_runs: this run could not be recorded; the log file says why", style="red")
-            self._verdict = "failed"
 
     def _log_end(self) -> None:
         is_failed = self._verdict == "failed"

@@ -51,7 +51,8 @@ class Lineage:
         words = job.name.replace("-", "_").split()
         namespace = os.environ.get("OPENLINEAGE_NAMESPACE") or "default"
         self._name = RunName(namespace, ".".join(("make", *words)), str(uuid.uuid4()))
-        self._ancestors = [RunName(*os.environ[name].rsplit("/", 2)) for name in _ANCESTORS if os.environ.get(name)]
+        said = [os.environ.get(name, "").rsplit("/", 2) for name in _ANCESTORS]
+        self._ancestors = [RunName(*parts) for parts in said if len(parts) == len(RunName._fields)]
         self._client: OpenLineageClient | None = None
 
     @property

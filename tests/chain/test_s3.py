@@ -45,7 +45,7 @@ def conf_dir(tmp_path_factory) -> Path:
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.memory": "2g",
-        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=256m",
         "spark.ui.enabled": "false",
         # As in tests/conftest.py, for frames of a few rows.
         "spark.sql.codegen.wholeStage": "false",

@@ -99,6 +99,7 @@ def night_lake(lake, spark, items, embeddings, failures):
     lake.reject(rejected, source="catalog", logical_date=NIGHT)
     lake.reject(rejected, source="catalog", logical_date=BEFORE)
     runs = [
+        job_run("catalog ingest", verdict="failed", notes=["lacks <b>items</b>"], run_id="run-of-noon"),
         job_run("catalog ingest", counts=(6, 4, 2), minute=1),
         job_run("catalog ingest", date=BEFORE, notes=["a note of the night before"]),
     ]

@@ -52,6 +52,9 @@ def test_a_night_with_a_published_build_shows_its_items_photos_and_weights(night
     assert 'aria-label="How near each gate is to its bound"' in html
     assert "drift  0.004 (≤ 0.01)" in html
     assert "a note of the night before" not in html
+    assert "1 setback on the way" in html
+    assert "failed: lacks &lt;b&gt;items&lt;/b&gt;" in html
+    assert items_on_page(html, ["run-of-noon", "noon"]) == set()
     assert "&lt;img src=x&gt;" in html
     assert record["figures"]["bytes"] == len(html.encode())
     found = samples(metrics)

@@ -114,7 +114,7 @@ class Place:
                 stdout=subprocess.PIPE,
                 stderr=errors,
             )
-        statuses = [int(line) for line in done.stdout.split()]
+        statuses = [int(line) for line in done.stdout.splitlines() if line.isdigit()]  # Spark and the JVM say more
         assert len(statuses) == len(jobs), self.told
         return statuses
 

@@ -191,8 +191,10 @@ def compared(lake: Lake, twin: Lake, nights: Sequence[Night]) -> list[str]:
     twice = [night.date for night in nights if night.fault == "log delivered twice"]
 
     def only(table: Table, rows: DataFrame) -> DataFrame:
-        if table is REJECTED_ROWS:
-            return rows.where(~(F.col("logical_date").isin(twice) & (F.col("reason") == "repeated_delivery")))
+        if table is REJECTED_ROWS:  # what was refused for another reason came and was refused twice, too
+            came_twice = (F.col("source") == "query_log") & F.col("logical_date").isin(twice)
+            once = rows.where(came_twice & (F.col("reason") != "repeated_delivery")).distinct()
+            return rows.where(~came_twice).unionByName(once)
         return rows.where(F.col("model_version") == serving) if "model_version" in table.column_names else rows
 
     return differences(lake, twin, only=only)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-import re
 import shutil
 import signal
 import sys
@@ -35,6 +34,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from benchmarks.airflow_client import AirflowClient
+from benchmarks.beside import beside
 from benchmarks.daily_market import DailyMarket
 from benchmarks.faults import FAULTS, Scene, own_mount
 from benchmarks.lakes import FOR_TINY_TABLES
@@ -113,7 +113,7 @@ def disturbed_night(scene: Scene, fault: str) -> Night:
         RuntimeError: It failed again and again, though nothing disturbed it any more.
     """
     airflow, date = scene.airflow, scene.date
-    disturbance, said = FAULTS[fault]
+    disturbance, is_told = FAULTS[fault]
     began = time.monotonic()
     with disturbance(scene) as hits:
         run_id = airflow.trigger("catalog_nightly", f"{date}")
@@ -135,7 +135,7 @@ def disturbed_night(scene: Scene, fault: str) -> Night:
         tries=sum(max(0, task["try_number"] - 1) for task in tasks),
         looks=looks,
         minutes=(time.monotonic() - began) / 60,
-        told=bool(re.search(said, page)),
+        told=is_told(page, hits),
         published=not_whole(scene.lake),
     )
 
@@ -164,9 +164,8 @@ def not_whole(lake: Lake) -> str:
 def watched_publications(lake: Lake) -> Iterator[list[str]]:
     """Every build that `indexes/CURRENT` comes to name while the block runs, each proved able to serve as it comes."""
     named: list[str] = []
-    over = threading.Event()
 
-    def watch() -> None:
+    def watch(over: threading.Event) -> None:
         file = Path(lake.path(INDEXES, CURRENT_FILE))
         while not over.wait(_LOOK_S):
             if not file.exists():
@@ -176,13 +175,8 @@ def watched_publications(lake: Lake) -> Iterator[list[str]]:
                 Searcher.published(lake.uri(INDEXES)).verify_pairing()
                 named.append(build_id)
 
-    thread = threading.Thread(target=watch, name="publications")
-    thread.start()
-    try:
+    with beside(watch):
         yield named
-    finally:
-        over.set()
-        thread.join()
 
 
 def compared(lake: Lake, twin: Lake, nights: Sequence[Night]) -> list[str]:
@@ -302,8 +296,8 @@ def main(arguments: list[str]) -> None:
     print(f"\n{told(outcome.nights)}\n\n{len(outcome.published)} builds were published, each whole when it came.")
     for what in outcome.differing:
         print(f"differs from the twin: {what}")
-    wrong = [night for night in outcome.nights if night.hit and not (night.told and not night.published)]
-    sys.exit(1 if outcome.differing or wrong else 0)
+    is_wrong = any(night.published or (night.hit and not night.told) for night in outcome.nights)
+    sys.exit(1 if outcome.differing or is_wrong else 0)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from contextlib import contextmanager, suppress
 
 import psutil
 
+from benchmarks.beside import beside
+
 _SECONDS_BETWEEN_LOOKS = 0.2
 
 
@@ -37,16 +39,11 @@ class Peaks:
 @contextmanager
 def watched() -> Iterator[Peaks]:
     """Watch the processes below this one while the block runs."""
-    peaks, ended = Peaks(), threading.Event()
+    peaks = Peaks()
 
-    def watch() -> None:
-        while not ended.wait(_SECONDS_BETWEEN_LOOKS):
+    def watch(over: threading.Event) -> None:
+        while not over.wait(_SECONDS_BETWEEN_LOOKS):
             peaks.look()
 
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
+    with beside(watch):
         yield peaks
-    finally:
-        ended.set()
-        thread.join()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from pydantic import Field
 from pyspark.sql import Row
@@ -147,18 +147,19 @@ def remove_builds(job: JobRun, options: Options) -> tuple[set[str], int]:
     return {build["model_version"] for build in builds if build["build_id"] not in gone}, len(gone) + len(abandoned)
 
 
-def remove_vectors(job: JobRun, options: Options, in_use: Collection[str]) -> int:
+def remove_vectors(job: JobRun, options: Options, in_use: Collection[str], uses: Mapping[str, dt.date]) -> int:
     """Remove, model after model, all its vectors where it is retired, else those of items long gone.
 
     Args:
         job: The run.
         options: Its options.
         in_use: Models that are not retired, whenever they were last used.
+        uses: As `last_uses` gives them.
 
     Returns:
         How many rows went.
     """
-    lake, uses = job.lake, last_uses(job.lake)
+    lake = job.lake
     unused_since = options.date - dt.timedelta(days=options.retire_after_days)
     gone_before = options.date - dt.timedelta(days=options.delisted_days)
     gone = lake.read(ITEMS).where(F.col("inactive_since") < F.lit(gone_before)).select("item_id")
@@ -179,13 +180,13 @@ def remove_vectors(job: JobRun, options: Options, in_use: Collection[str]) -> in
     return retired + delisted
 
 
-def remove_models(job: JobRun, options: Options, in_use: Collection[str]) -> int:
+def remove_models(job: JobRun, options: Options, in_use: Collection[str], uses: Mapping[str, dt.date]) -> int:
     """Remove the folders of models that were made and last used long ago; their rows stay, retired.
 
     Returns:
         How many went.
     """
-    lake, uses = job.lake, last_uses(job.lake)
+    lake = job.lake
     unused_since = options.date - dt.timedelta(days=options.model_days)
     unused = {version for version, last_use in uses.items() if last_use < unused_since} - set(in_use)
     gone = sorted(version for version in unused if lake.fs.exists(lake.path("models", version)))
@@ -233,8 +234,9 @@ def run(job: JobRun, options: Options) -> None:
     promoted = newest_promoted_model(lake)
     if promoted is not None:
         in_use.add(promoted["model_version"])
+    uses = last_uses(lake)
     with job.stage("vectors"):
-        vectors = remove_vectors(job, options, in_use)
+        vectors = remove_vectors(job, options, in_use, uses)
     with job.stage("events"):
         kept_from = F.lit(options.date - dt.timedelta(days=options.query_event_days))
         events = lake.delete(QUERY_EVENTS, F.col("event_date") < kept_from)
@@ -242,7 +244,7 @@ def run(job: JobRun, options: Options) -> None:
     job.figure("query_events", events)
     job.figure("rejected_rows", refused)
     with job.stage("folders"):
-        models = remove_models(job, options, in_use)
+        models = remove_models(job, options, in_use, uses)
         remove_tries(lake)
         training_sets = remove_training_sets(lake, options.keep_training_sets)
         midnight = dt.datetime.combine(options.date, dt.time(), dt.UTC)

@@ -207,11 +207,15 @@ class PastNight:
     drift: float | None
 
 
+def _runs_by_age(job_runs: DataFrame, in_time: Column) -> DataFrame:
+    """The runs of the chain's jobs; `age` is 1 for the newest of its job and date, 2 for the one before it, ..."""
+    newest_first = Window.partitionBy("job", "logical_date").orderBy(F.desc("finished_at"), F.desc("started_at"))
+    return job_runs.where(in_time & F.col("job").isin(*CHAIN)).withColumn("age", F.row_number().over(newest_first))
+
+
 def _newest_runs(job_runs: DataFrame, in_time: Column) -> DataFrame:
     """The newest run of every job of the chain for each of the dates."""
-    newest_first = Window.partitionBy("job", "logical_date").orderBy(F.desc("finished_at"), F.desc("started_at"))
-    runs = job_runs.where(in_time & F.col("job").isin(*CHAIN)).withColumn("age", F.row_number().over(newest_first))
-    return runs.where(F.col("age") == 1)
+    return _runs_by_age(job_runs, in_time).where(F.col("age") == 1)
 
 
 def steps_of_night(job_runs: DataFrame, date: dt.date) -> list[Step]:
@@ -226,9 +230,7 @@ def setbacks_of_night(job_runs: DataFrame, date: dt.date) -> list[Setback]:
     That is: runs that failed and are not their job's newest one, runs that were not their task's first try, and runs
     of which Spark had to do tasks again.
     """
-    of_chain = job_runs.where((F.col("logical_date") == F.lit(date)) & F.col("job").isin(*CHAIN))
-    newest_first = Window.partitionBy("job").orderBy(F.desc("finished_at"), F.desc("started_at"))
-    runs = of_chain.withColumn("age", F.row_number().over(newest_first)).orderBy("finished_at").collect()
+    runs = _runs_by_age(job_runs, F.col("logical_date") == F.lit(date)).orderBy("finished_at").collect()
     return [Setback(run["job"], run["run_id"], run["finished_at"], said) for run in runs for said in _setbacks(run)]
 
 
